@@ -1,0 +1,261 @@
+"""The anyio client: the same verbs and the same rules of belief, for asyncio and trio."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import msgspec
+
+from hived_client.doors.ask import REFUSED, Ask, Connect, Options, Resolved, Step, ask
+from hived_client.doors.files import Files, Known, known
+from hived_client.doors.launch import ensure_running
+from hived_client.doors.paths import Places, check_folder
+from hived_client.doors.session import HELLO, Session
+from hived_client.doors.sync import CALL_TIMEOUT
+from hived_client.doors.wire import (
+    Begun,
+    Nothing,
+    Progress,
+    Refreshed,
+    RefreshParams,
+    Reply,
+    StartParams,
+    Stopped,
+    StopParams,
+    Subscribed,
+    read_change,
+    read_result,
+)
+from hived_client.errors import HivedError, Unavailable
+from hived_client.resolution import Question, Target
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.world import Change
+
+
+class AsyncConnection:
+    """One connection to the daemon, for one caller at a time."""
+
+    def __init__(self, stream: anyio.abc.SocketStream) -> None:
+        self._stream = stream
+        self._session = Session()
+        self._unsent = HELLO
+
+    def __repr__(self) -> str:
+        return f"<AsyncConnection {self._session!r}>"
+
+    async def stream(self, method: str, params: msgspec.Struct) -> AsyncIterator[Reply]:
+        """Ask, and yield every message about it; the last one has a result or a fault."""
+        number, data = self._session.request(method, params)
+        await self._send(self._unsent + data)
+        self._unsent = b""
+        while True:
+            for reply in await self.receive():
+                if reply.id == number:
+                    yield reply
+                    if reply.event is None:
+                        return
+
+    async def call(self, method: str, params: msgspec.Struct, shape: Any) -> Any:
+        """Ask, and return the result."""
+        last = None
+        async for reply in self.stream(method, params):
+            last = reply
+        if last is None:
+            raise Unavailable(fault("protocol.broken", why="there was no answer"))
+        return read_result(last, shape)
+
+    async def receive(self) -> list[Reply]:
+        """Wait for bytes and return the replies in them."""
+        try:
+            data = await self._stream.receive()
+        except anyio.EndOfStream:
+            data = b""
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise Unavailable(fault("protocol.broken", why="it was reset")) from error
+        return self._session.feed(data)
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self._stream.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise Unavailable(fault("protocol.broken", why="it was reset")) from error
+
+
+class AsyncClient:
+    """Ask hived from asyncio or trio. Cancelling any call is safe: it closes its own connection."""
+
+    def __init__(self, places: Places | None = None, *, environment: Mapping[str, str] | None = None) -> None:
+        self._files = Files(places, environment=environment)
+        self._environment = os.environ if environment is None else environment
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self._files!r}>"
+
+    async def resolve(
+        self,
+        model: str,
+        *,
+        context: int | None = None,
+        needs: frozenset[str] | set[str] | tuple[str, ...] = (),
+        private: bool | str = False,
+        fresh: bool = False,
+        verify: bool = False,
+        start: bool = False,
+        timeout: float = 0.25,
+    ) -> Target:
+        """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
+        question = Question(model=model, context=context, needs=tuple(sorted(needs)), private=private)
+        options = Options(fresh=fresh, verify=verify, start=start, timeout=timeout)
+        steps = ask(self._files, question, options, self._environment)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    done = await self._perform(step)
+                except HivedError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(done)
+        except StopIteration as end:
+            target: Target = end.value
+            return target
+
+    def world(self) -> Known:
+        """Return the last World with its verdict; reads two small files and never waits."""
+        return known(self._files.look(), time.time())
+
+    async def refresh(self, endpoint: str | None = None, *, timeout: float = 2.0) -> int:
+        """Have the servers looked at again; return the generation that holds what was seen."""
+        params = RefreshParams(endpoint=endpoint, timeout=timeout)
+        done: Refreshed = await self._call("refresh", params, Refreshed, timeout + 0.5)
+        return done.generation
+
+    async def reload(self, *, timeout: float = CALL_TIMEOUT) -> int:
+        """Have the configuration read again."""
+        done: Refreshed = await self._call("reload", Nothing(), Refreshed, timeout)
+        return done.generation
+
+    async def statistics(self, *, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
+        """Return what the daemon counts about itself."""
+        done: dict[str, Any] = await self._call("statistics", Nothing(), dict[str, Any], timeout)
+        return done
+
+    async def events(self, *, timeout: float = CALL_TIMEOUT) -> AsyncIterator[Change]:
+        """Yield every change from now on. Raises ``Unavailable`` when the daemon ends."""
+        async with self._connection(timeout) as connection:
+            with _deadline(timeout):
+                await connection.call("subscribe", Nothing(), Subscribed)
+            while True:
+                for reply in await connection.receive():
+                    if reply.fault is not None:
+                        raise Unavailable(reply.fault)
+                    if reply.event is not None:
+                        yield read_change(reply)
+
+    async def start(
+        self,
+        provider: str,
+        *,
+        model: str | None = None,
+        port: int | None = None,
+        context: int | None = None,
+        alias: str | None = None,
+        arguments: tuple[str, ...] = (),
+        timeout: float = 600.0,
+    ) -> AsyncIterator[Progress | Begun]:
+        """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``."""
+        params = StartParams(
+            provider=provider,
+            model=model,
+            port=port,
+            context=context,
+            alias=alias,
+            arguments=arguments,
+            timeout=timeout,
+        )
+        async with self._connection(CALL_TIMEOUT) as connection:
+            async for reply in connection.stream("start", params):
+                if reply.event is None:
+                    yield read_result(reply, Begun)
+                else:
+                    yield read_result(msgspec.structs.replace(reply, result=reply.body), Progress)
+
+    async def stop(self, name: str, *, everything: bool = False, grace: float = 10.0) -> Stopped:
+        """Stop what hived started under this name. Raises ``Refused``."""
+        params = StopParams(name=name, everything=everything, grace=grace)
+        stopped: Stopped = await self._call("stop", params, Stopped, grace + 10.0)
+        return stopped
+
+    async def retire(self, *, timeout: float = CALL_TIMEOUT) -> None:
+        """Ask the daemon to end."""
+        await self._call("retire", Nothing(), Nothing, timeout)
+
+    async def _perform(self, step: Step) -> object:
+        if isinstance(step, Ask):
+            return await self._call("resolve", step.params, Resolved, step.timeout + 0.05)
+        if isinstance(step, Connect):
+            return await connect(step)
+        return await anyio.to_thread.run_sync(
+            ensure_running, self._files.look().places, abandon_on_cancel=True
+        )
+
+    async def _call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
+        with _deadline(timeout):
+            async with self._connection(timeout) as connection:
+                return await connection.call(method, params, shape)
+
+    @asynccontextmanager
+    async def _connection(self, timeout: float) -> AsyncIterator[AsyncConnection]:
+        where = self._files.look().places
+        try:
+            check_folder(os.path.dirname(where.socket))
+            with _deadline(timeout):
+                stream = await anyio.connect_unix(where.socket)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise Unavailable(fault("daemon.not_running")) from error
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise Unavailable(fault("protocol.broken", why=why)) from error
+        async with stream:
+            yield AsyncConnection(stream)
+
+
+async def connect(step: Connect) -> str | None:
+    """Open a TCP connection and close it; return why it failed."""
+    try:
+        with anyio.fail_after(step.timeout):
+            stream = await anyio.connect_tcp(step.host, step.port)
+    except TimeoutError:
+        return f"no connection within {step.timeout:g} s"
+    except OSError as error:
+        cause = error.__cause__
+        refused = isinstance(error, ConnectionRefusedError) or isinstance(cause, ConnectionRefusedError)
+        return REFUSED if refused else error.strerror or str(error) or type(error).__name__
+    await stream.aclose()
+    return None
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Turn a wait that is too long into our own error."""
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {seconds:g} s")) from error

@@ -1,0 +1,246 @@
+"""How a question is answered, step by step, with no I/O of its own but looking at the files.
+
+``ask`` is a generator: it yields what it needs done (ask the daemon, connect to a server, start the
+daemon) and is sent what came of it. The blocking client and the anyio client perform the same steps,
+so that there is one rule of belief:
+
+- the daemon lives and the facts are young: the file's yes is the answer;
+- a no, or old facts: the daemon is asked, which looks again before it says no;
+- the daemon does not answer in time: the file's answer, with a warning;
+- no daemon: the last known facts, or the table of defaults, after one connection of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import msgspec
+
+from hived_client.doors.files import Files, View
+from hived_client.doors.wire import ResolveParams
+from hived_client.errors import HivedError, NotReady, Unavailable
+from hived_client.resolution import (
+    Answer,
+    Question,
+    Refusal,
+    Target,
+    WorldCatalogue,
+    alternatives,
+    answer,
+    bind,
+    fault_fields,
+    target_for,
+)
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import kind_named, kind_of_prefix
+from hived_client.vocabulary.names import parse
+from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Send this to the daemon; the result is a ``Resolved``. ``HivedError`` is thrown back in."""
+
+    params: ResolveParams
+    timeout: float
+
+
+class Connect(msgspec.Struct, frozen=True):
+    """Open a TCP connection and close it; the result is ``None`` or why it failed."""
+
+    host: str
+    port: int
+    timeout: float
+
+
+class Ensure(msgspec.Struct, frozen=True):
+    """Start the daemon if it does not run."""
+
+
+Step = Ask | Connect | Ensure
+
+
+class Resolved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the daemon answers to ``resolve``."""
+
+    generation: int
+    target: Target | None = None
+    refusal: Refusal | None = None
+    age: float | None = None
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a question is to be answered."""
+
+    fresh: bool = False
+    """Look at the server again, whatever is known."""
+    verify: bool = False
+    """Connect to the server once before saying yes."""
+    start: bool = False
+    """Start the daemon if it does not run."""
+    timeout: float = 0.25
+
+
+def ask(
+    files: Files, question: Question, options: Options, environment: Mapping[str, str]
+) -> Generator[Step, Any, Target]:
+    """Answer a question. Returns a Target or raises ``NotReady`` or ``Unavailable``."""
+    view = files.look()
+    if options.start and not view.running:
+        yield Ensure()
+        view = files.look()
+    if view.running:
+        found, age, notes = yield from _from_daemon(view, question, options)
+    else:
+        found, age, notes = yield from _from_memory(view, question, options)
+    if isinstance(found, Refusal):
+        raise NotReady(found.fault, found.alternatives)
+    if options.verify:
+        yield from _verify(found, options)
+    target = bind(found, environment)
+    return msgspec.structs.replace(target, age=age, warnings=(*target.warnings, *notes))
+
+
+_Found = tuple[Answer, float | None, tuple[Fault, ...]]
+
+
+def _from_daemon(view: View, question: Question, options: Options) -> Generator[Step, Any, _Found]:
+    from_file = view.snapshot.answer(question) if view.snapshot is not None else None
+    if isinstance(from_file, Target) and not options.fresh and view.is_young(from_file.endpoint):
+        return from_file, view.age(from_file.endpoint), ()
+    try:
+        resolved: Resolved = yield Ask(
+            ResolveParams(question=question, fresh=options.fresh, timeout=options.timeout), options.timeout
+        )
+    except Unavailable as error:
+        if from_file is None:
+            raise
+        return _despite(view, from_file, error)
+    found = resolved.target or resolved.refusal
+    if found is None:
+        raise Unavailable(fault("protocol.broken", why="an answer is neither yes nor no"))
+    if isinstance(found, Refusal) and found.fault.code == "facts.none":
+        return (yield from _from_memory(view, question, options))
+    return found, resolved.age, ()
+
+
+def _despite(view: View, found: Answer, error: HivedError) -> _Found:
+    """The daemon is there and did not answer: say what the file says, and that it is only that."""
+    if isinstance(found, Refusal):
+        return found, None, ()
+    age = view.age(found.endpoint)
+    notes = [fault("daemon.unresponsive", why=error.message)]
+    if age is not None and not view.is_young(found.endpoint):
+        notes.append(fault("facts.old", endpoint=found.endpoint, age=age))
+    return found, age, tuple(notes)
+
+
+def _from_memory(view: View, question: Question, options: Options) -> Generator[Step, Any, _Found]:
+    """Answer without a daemon that knows: last known facts or defaults, and one connection of our own."""
+    absent = () if view.running else (fault("daemon.absent"),)
+    world = view.snapshot.world() if view.snapshot is not None else World(generation=0)
+    catalogue = WorldCatalogue(_hopeful(world))
+    found = answer(catalogue, question)
+    notes = absent
+    if isinstance(found, Refusal) and found.fault.code in _UNVERIFIED:
+        unverified = _unverified(catalogue, question)
+        if unverified is not None:
+            found, notes = unverified[0], (*absent, unverified[1])
+    if isinstance(found, Refusal):
+        return found, None, notes
+    host, port = address(found.api_base)
+    why = yield Connect(host, port, options.timeout)
+    if why is not None:
+        return _not_there(catalogue, found, why), None, notes
+    return found, None if view.running else view.age(found.endpoint), notes
+
+
+_UNVERIFIED = frozenset({"model.unknown", "model.unverified", "facts.none", "server.not_seen_yet"})
+
+
+def _hopeful(world: World) -> World:
+    """Take what was down for ready: without a daemon only a connection can tell."""
+    endpoints = tuple(
+        endpoint
+        if endpoint.state in CALLABLE or endpoint.state in ("wrong_server", "unauthorised")
+        else msgspec.structs.replace(endpoint, state="unknown" if endpoint.models is None else "ready")
+        for endpoint in world.endpoints
+    )
+    return msgspec.structs.replace(world, endpoints=endpoints)
+
+
+def _unverified(catalogue: WorldCatalogue, question: Question) -> tuple[Answer, Fault] | None:
+    """Build a call to a model that nobody has seen, at a known or default address."""
+    name = parse(question.model, (head.name for head in catalogue.heads), catalogue.kinds)
+    if name is None:
+        return None
+    prefix = name.prefix.casefold()
+    kind = name.kind or kind_of_prefix(prefix, catalogue.kinds)
+    endpoints = [catalogue.endpoint(head.name) for head in catalogue.heads]
+    mine = [e for e in endpoints if e.name.casefold() == prefix or (kind and e.provider == kind.name)]
+    mine.sort(key=lambda e: (e.source in GUESSED, e.state not in CALLABLE))
+    if mine:
+        endpoint = mine[0]
+        kind = kind_named(endpoint.provider, catalogue.kinds) or kind
+        note = fault("model.unverified", endpoint=endpoint.name, model=name.model)
+    elif kind is not None and kind.ports:
+        url = f"http://127.0.0.1:{kind.ports[0]}"
+        endpoint = Endpoint(name=kind.name, provider=kind.name, url=url, source="default", locality="device")
+        note = fault("facts.none", endpoint=kind.title)
+    else:
+        return None
+    if kind is None or endpoint.state in ("wrong_server", "unauthorised"):
+        return None
+    model = Model(name=name.model)
+    if question.private is not False:
+        # Nobody knows where a model that was never seen would run: privacy fails closed.
+        remote = fault("model.remote", model=name.model, locality="place unknown")
+        return Refusal(fault=remote, endpoint=endpoint.name), note
+    return target_for(endpoint, model, question, kind), note
+
+
+def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
+    kind = kind_named(found.provider, catalogue.kinds)
+    names = {head.name for head in catalogue.heads}
+    if found.endpoint in names:
+        endpoint = catalogue.endpoint(found.endpoint)
+    else:
+        endpoint = Endpoint(
+            name=found.endpoint,
+            provider=found.provider,
+            url=found.api_base.removesuffix("/v1"),
+            source="default",
+        )
+    assert kind is not None
+    fields = fault_fields(endpoint, kind) | {"why": why}
+    code = "server.down" if why == REFUSED else "server.unreachable"
+    others = tuple(
+        other for other in alternatives(catalogue, found.name) if not other.startswith(f"{found.endpoint}/")
+    )
+    return Refusal(fault=fault(code, **fields), alternatives=others, endpoint=found.endpoint)
+
+
+REFUSED = "connection refused"
+
+
+def _verify(target: Target, options: Options) -> Generator[Step, Any, None]:
+    host, port = address(target.api_base)
+    why = yield Connect(host, port, options.timeout)
+    if why is not None:
+        kind = kind_named(target.provider)
+        title = kind.title if kind else target.provider
+        url = target.api_base.removesuffix("/v1")
+        start = kind.start if kind else ""
+        code = "server.down" if why == REFUSED else "server.unreachable"
+        raise NotReady(fault(code, title=title, url=url, endpoint=target.endpoint, start=start, why=why))
+
+
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of a URL, with the scheme's port where it names none."""
+    scheme, _, rest = url.partition("://")
+    authority = rest.partition("/")[0].rpartition("@")[2]
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        host, port = authority, ""
+    number = int(port) if port.isdigit() and int(port) < 65_536 else 443 if scheme == "https" else 80
+    return host.strip("[]"), number

@@ -1,0 +1,198 @@
+"""What the files say: the newest snapshot, how alive its daemon is, and how old each fact is.
+
+A beat that is young proves that the daemon lives. An older one is settled by one connection that does
+not wait: it is refused in microseconds when the daemon is gone, and accepted by the kernel while the
+daemon is merely busy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from hived_client.doors.paths import Places, candidates
+from hived_client.doors.snapshot import (
+    Beat,
+    Seen,
+    Snapshot,
+    decode_snapshot,
+    read_beat,
+    read_snapshot,
+    verdict_of,
+)
+from hived_client.errors import HivedError
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.world import Endpoint, Verdict, World
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at the files."""
+
+    verdict: Verdict
+    now: float
+    """Seconds of CLOCK_MONOTONIC when they were looked at."""
+    places: Places
+    snapshot: Snapshot | None = None
+    beat: Beat | None = None
+    problem: Fault | None = None
+    """Why there is no snapshot, where there is something in its place."""
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a daemon to ask."""
+        return self.verdict in ("fresh", "lagging", "stale")
+
+    def seen(self, endpoint: str) -> Seen:
+        """Return when this daemon last saw an endpoint."""
+        if self.beat is None or self.snapshot is None:
+            return Seen(None, None, 15.0)
+        return self.beat.seen(self.snapshot.slot(endpoint))
+
+    def age(self, endpoint: str) -> float | None:
+        """Return the seconds since an endpoint was last seen; ``None`` where it never was in this boot."""
+        at = self.seen(endpoint).at
+        return None if at is None else max(0.0, self.now - at)
+
+    def is_young(self, endpoint: str) -> bool:
+        """Tell whether the last look at an endpoint is younger than two cadences."""
+        seen = self.seen(endpoint)
+        return seen.at is not None and self.now - seen.at < 2 * seen.cadence + 0.5
+
+
+class Files:
+    """The files of one daemon, looked at as often as there are questions.
+
+    Threads may share one: what is kept is replaced whole, and two that look at once only look twice.
+    """
+
+    def __init__(
+        self,
+        places: Places | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._environment = environment
+        self._candidates = [places] if places is not None else None
+        self._monotonic = monotonic
+        self._snapshot: Snapshot | None = None
+
+    def __repr__(self) -> str:
+        return f"<Files {self._snapshot!r}>"
+
+    @property
+    def candidates(self) -> list[Places]:
+        """The places looked at, the likeliest first."""
+        if self._candidates is None:
+            self._candidates = candidates(self._environment)
+        return self._candidates
+
+    def look(self) -> View:
+        """Look at the files. Never raises for what is in them."""
+        views = []
+        for places in self.candidates:
+            view = self._look_at(places)
+            if view.running:
+                return view
+            views.append(view)
+        if self._environment is None:
+            self._candidates = None  # nothing runs where we looked: read the breadcrumb again next time
+        best = next((view for view in views if view.snapshot is not None), views[0])
+        return best if best.snapshot is not None else self._last_known(best)
+
+    def _look_at(self, places: Places) -> View:
+        now = self._monotonic()
+        try:
+            beat = read_beat(places.beat)
+        except FileNotFoundError:
+            # No beat, and yet there may be a daemon that has just lost its folder.
+            return View(verdict="absent", now=now, places=places)
+        except HivedError as error:
+            verdict: Verdict = "stale" if accepts(places.socket) else "foreign"
+            return View(verdict=verdict, now=now, places=places, problem=error.fault)
+        verdict = verdict_of(beat, now)
+        if verdict == "fresh":
+            known = self._snapshot
+            if (
+                known is not None
+                and known.generation == beat.generation
+                and known.header.daemon_id == beat.daemon_id
+            ):
+                return View(verdict="fresh", now=now, places=places, snapshot=known, beat=beat)
+        elif verdict in ("lagging", "stale", "foreign"):
+            alive = accepts(places.socket)
+            if verdict == "foreign":
+                # From another boot (or a clock of another machine): a daemon that accepts is a live one
+                # whose files we can not judge; otherwise these are the last known facts.
+                verdict = "stale" if alive else "foreign"
+            elif not alive:
+                verdict = "absent"
+        snapshot, problem = self._read(places)
+        return View(verdict=verdict, now=now, places=places, snapshot=snapshot, beat=beat, problem=problem)
+
+    def _read(self, places: Places) -> tuple[Snapshot | None, Fault | None]:
+        try:
+            self._snapshot = read_snapshot(places.snapshot, self._snapshot)
+        except FileNotFoundError:
+            return None, None
+        except HivedError as error:
+            return None, error.fault
+        return self._snapshot, None
+
+    def _last_known(self, view: View) -> View:
+        try:
+            with open(view.places.last_known, "rb") as file:
+                snapshot = decode_snapshot(file.read(), view.places.last_known)
+        except (OSError, HivedError):
+            return view
+        return msgspec.structs.replace(view, snapshot=snapshot)
+
+
+def accepts(path: str) -> bool:
+    """Tell, without waiting, whether somebody of ours listens on a Unix socket."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        try:
+            connection.connect(path)
+        except BlockingIOError:
+            return True  # its queue is full: busy, not gone
+        except OSError:
+            return False
+        return True
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """The last World, and how far it can be believed."""
+
+    world: World
+    verdict: Verdict
+    age: float | None
+    """Seconds since the daemon's last beat; ``None`` without one in this boot."""
+    seen: dict[str, Seen] = {}
+    """When each endpoint was last seen, in seconds since the epoch."""
+    places: Places
+    problem: Fault | None = None
+
+
+def known(view: View, wall: float) -> Known:
+    """Return a view as the World with its verdict; ``wall`` is the time now, since the epoch."""
+    snapshot = view.snapshot
+    world = snapshot.world() if snapshot is not None else World(generation=0)
+    age = None
+    if view.beat is not None and view.verdict != "foreign":
+        age = max(0.0, view.now - view.beat.at)
+    seen = {endpoint.name: _seen_at(view, endpoint, wall) for endpoint in world.endpoints}
+    return Known(
+        world=world, verdict=view.verdict, age=age, seen=seen, places=view.places, problem=view.problem
+    )
+
+
+def _seen_at(view: View, endpoint: Endpoint, wall: float) -> Seen:
+    seen = view.seen(endpoint.name)
+    if seen.at is None or view.verdict == "foreign":
+        return Seen(endpoint.models_at, None, seen.cadence)
+    return Seen(wall - (view.now - seen.at), seen.latency, seen.cadence)

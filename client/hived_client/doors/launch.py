@@ -1,0 +1,189 @@
+"""Start the daemon, once, however many ask at the same time.
+
+Connect; if nobody is there take the start lock, and connect again: another may have started it between
+the two. Only then spawn. The child reports over a pipe that it is ready, or why it is not, so that
+nobody has to guess from a socket that does not appear. One deadline covers everything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+
+import msgspec
+
+from hived_client.doors.paths import Places, ensure_folder, places
+from hived_client.doors.sync import Connection
+from hived_client.doors.wire import Welcome
+from hived_client.errors import StartFailed, Unavailable
+from hived_client.vocabulary.faults import Fault, fault
+
+START_TIMEOUT = 15.0
+"""Seconds from the question to a daemon that answers."""
+
+POLL = 0.02
+"""Seconds between two tries for a lock or a socket that somebody else is about to release or bind."""
+
+LOG_BYTES = 5 * 1024 * 1024
+"""Size at which the log of the last daemon is put aside."""
+
+NOTIFY_FD = "HIVED_NOTIFY_FD"
+"""Variable that tells a spawned daemon where to report."""
+
+ALREADY_RUNNING = 75
+"""Exit code of a daemon that found another one (EX_TEMPFAIL)."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a spawned daemon says of its start: one line of JSON."""
+
+    ready: bool
+    pid: int
+    fault: Fault | None = None
+
+
+def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOUT) -> Welcome:
+    """Return the greeting of the running daemon, after starting it if there was none.
+
+    Idempotent, and safe for any number of callers at once. Raises ``StartFailed`` with the daemon's
+    own words, or ``Unavailable`` where one runs and does not answer.
+    """
+    where = where or places()
+    deadline = time.monotonic() + timeout
+    greeting = _greet(where, deadline)
+    if greeting is not None:
+        return greeting
+    ensure_folder(where.runtime)
+    ensure_folder(where.folder)
+    fd = os.open(where.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(fd, deadline, timeout)
+        greeting = _greet(where, deadline)
+        if greeting is not None:
+            return greeting
+        _spawn(where, deadline, timeout)
+        while time.monotonic() < deadline:
+            greeting = _greet(where, deadline)
+            if greeting is not None:
+                return greeting
+            time.sleep(POLL)
+    finally:
+        os.close(fd)
+    raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
+
+
+def _greet(where: Places, deadline: float) -> Welcome | None:
+    left = max(0.05, deadline - time.monotonic())
+    try:
+        with Connection(where, left) as connection:
+            return connection.greet(left)
+    except Unavailable as error:
+        # What was closed on us is a daemon on its way out: the same as none.
+        if error.code in ("daemon.not_running", "draining", "protocol.broken"):
+            return None
+        raise
+
+
+def _lock(fd: int, deadline: float, timeout: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    fault("deadline", what="somebody else's start of hived", seconds=timeout)
+                ) from None
+            time.sleep(POLL)
+        else:
+            return
+
+
+def _spawn(where: Places, deadline: float, timeout: float) -> None:
+    command = _command()
+    log = _open_log(where)
+    reader, writer = os.pipe()
+    try:
+        environment = os.environ | {"HIVED_MANAGED_BY": "client", NOTIFY_FD: str(writer)}
+        try:
+            child = subprocess.Popen(
+                command,
+                cwd="/",
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writer,),
+                start_new_session=True,
+                umask=0o077,
+            )
+        except OSError as error:
+            raise StartFailed(
+                fault("daemon.start_failed", why=f"{command[0]}: {error.strerror or error}")
+            ) from error
+        finally:
+            os.close(writer)
+            os.close(log)
+        report = _read_report(reader, deadline)
+    finally:
+        os.close(reader)
+    if report is not None and report.ready:
+        child.returncode = 0  # it is nobody's child any more: the daemon outlives this process on purpose
+        return
+    if report is None and time.monotonic() >= deadline:
+        child.kill()
+        child.wait()
+        raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
+    code = child.wait(max(0.1, deadline - time.monotonic()))
+    if code == ALREADY_RUNNING:
+        return  # another one holds the lock and is about to bind
+    problem = report.fault if report is not None else None
+    why = f"it ended with code {code}; see {where.logs}/hived.log"
+    raise StartFailed(problem or fault("daemon.start_failed", why=why))
+
+
+def _command() -> list[str]:
+    """Return the command of the daemon: of this Python if it has one, else of the ``hived`` on PATH."""
+    import importlib.util
+
+    if importlib.util.find_spec("hived") is not None and importlib.util.find_spec("hived.daemon") is not None:
+        return [sys.executable, "-P", "-m", "hived", "serve"]
+    found = shutil.which("hived")
+    if found is None:
+        raise StartFailed(fault("daemon.not_installed", python=sys.executable))
+    return [found, "serve"]
+
+
+def _open_log(where: Places) -> int:
+    ensure_folder(where.state)
+    ensure_folder(where.logs)
+    path = f"{where.logs}/hived.log"
+    try:
+        if os.stat(path).st_size > LOG_BYTES:
+            os.replace(path, f"{path}.1")
+    except FileNotFoundError:
+        pass
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # a full disk must not keep the daemon away
+
+
+def _read_report(fd: int, deadline: float) -> Report | None:
+    data = b""
+    while not data.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            return None
+        more = os.read(fd, 65_536)
+        if not more:
+            return None
+        data += more
+    try:
+        return msgspec.json.decode(data, type=Report)
+    except msgspec.MsgspecError:
+        return None

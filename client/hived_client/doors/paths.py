@@ -1,0 +1,200 @@
+"""Where hived's files are. The same answer in every process of a user, whatever launched it.
+
+A path never depends on ``TMPDIR``: editors, agents and shells see different ones, and would each talk
+to a daemon of their own. A folder is believed only if it is ours and closed to others: whoever can
+write there could tell an agent to send its prompts elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+
+import msgspec
+
+from hived_client.errors import Unavailable
+from hived_client.vocabulary.faults import fault
+
+CONTRACT = "v1"
+"""Folder of the wire contract: a contract that an old client could not parse gets another one."""
+
+SUN_PATH = 103
+"""Bytes that a Unix socket's path may have on every system (macOS: 104 with its NUL, Linux: 108)."""
+
+BREADCRUMB = "hived.json"
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Every path of one daemon."""
+
+    home: str
+    """``~/.hive`` or ``HIVE_HOME``."""
+    runtime: str
+    """The runtime folder without the contract's own."""
+    state: str
+    socket: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.runtime}/{CONTRACT}"
+
+    @property
+    def snapshot(self) -> str:
+        return f"{self.folder}/snapshot"
+
+    @property
+    def beat(self) -> str:
+        return f"{self.folder}/beat"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.folder}/lock"
+
+    @property
+    def start_lock(self) -> str:
+        return f"{self.folder}/start.lock"
+
+    @property
+    def last_known(self) -> str:
+        return f"{self.state}/last-known"
+
+    @property
+    def started(self) -> str:
+        return f"{self.state}/started"
+
+    @property
+    def logs(self) -> str:
+        return f"{self.state}/logs"
+
+    @property
+    def configuration(self) -> str:
+        return f"{self.home}/configuration.json"
+
+    @property
+    def breadcrumb(self) -> str:
+        return f"{self.home}/run/{BREADCRUMB}"
+
+
+def places(environment: Mapping[str, str] | None = None) -> Places:
+    """Return the paths that a daemon in this environment would use. Touches the disk only to look.
+
+    Raises ``Unavailable`` (``runtime.unsafe``) where no folder could be safe.
+    """
+    env = os.environ if environment is None else environment
+    own_home = _own_home(env)
+    home = os.path.abspath(os.path.expanduser(env["HIVE_HOME"])) if env.get("HIVE_HOME") else own_home
+    name = "hived" if home == own_home else f"hived-{short_hash(home)}"
+    runtime = _runtime(env, home, name)
+    return Places(
+        home=home,
+        runtime=runtime,
+        state=f"{_state_root(env)}/{name}",
+        socket=socket_path(runtime),
+    )
+
+
+def candidates(environment: Mapping[str, str] | None = None) -> list[Places]:
+    """Return the places where a daemon of ours may be, the likeliest first.
+
+    The second comes from the breadcrumb that a daemon leaves in its home: a daemon that was started
+    with ``XDG_RUNTIME_DIR`` is found by a client that has none (cron, ssh, su).
+    """
+    first = places(environment)
+    env = os.environ if environment is None else environment
+    if env.get("HIVED_RUNTIME_DIR"):
+        return [first]
+    runtime = _read_breadcrumb(first.breadcrumb)
+    if runtime is None or runtime == first.runtime:
+        return [first]
+    other = msgspec.structs.replace(first, runtime=runtime, socket=socket_path(runtime))
+    return [first, other]
+
+
+def socket_path(runtime: str) -> str:
+    """Return the socket's path: in the runtime folder, or, where that is too long, in a short one in /tmp."""
+    path = f"{runtime}/{CONTRACT}/hived.sock"
+    if len(os.fsencode(path)) <= SUN_PATH:
+        return path
+    return f"/tmp/hived-{os.getuid()}-{short_hash(path)}/hived.sock"
+
+
+def check_folder(path: str) -> None:
+    """Raise ``Unavailable`` (``runtime.unsafe``) unless this is a folder of ours that is closed to others."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unavailable(fault("runtime.unsafe", path=path, why=_why(error))) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise Unavailable(fault("runtime.unsafe", path=path, why="it is not a folder"))
+    if found.st_uid != os.getuid():
+        raise Unavailable(fault("runtime.unsafe", path=path, why=f"it belongs to user {found.st_uid}"))
+    if found.st_mode & 0o022:
+        raise Unavailable(fault("runtime.unsafe", path=path, why="others may write to it"))
+
+
+def ensure_folder(path: str) -> None:
+    """Make a folder of ours (0700) with its parents, and check it. Raises ``Unavailable``."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        check_folder(path)
+        if os.lstat(path).st_mode & 0o077:
+            os.chmod(path, 0o700)
+    except OSError as error:
+        raise Unavailable(fault("runtime.unwritable", path=path, why=_why(error))) from error
+
+
+def short_hash(text: str) -> str:
+    """Return 8 hex digits that stand for a path."""
+    import hashlib  # only another home or a path that is too long pays for it
+
+    return hashlib.blake2b(os.fsencode(text), digest_size=4).hexdigest()
+
+
+def _own_home(env: Mapping[str, str]) -> str:
+    home = env.get("HOME") or os.path.expanduser("~")
+    return os.path.abspath(f"{home}/.hive")
+
+
+def _state_root(env: Mapping[str, str]) -> str:
+    given = env.get("XDG_STATE_HOME", "")
+    return given.rstrip("/") if given.startswith("/") else f"{os.path.dirname(_own_home(env))}/.local/state"
+
+
+def _runtime(env: Mapping[str, str], home: str, name: str) -> str:
+    given = env.get("HIVED_RUNTIME_DIR")
+    if given:
+        return os.path.abspath(given)
+    for root in (env.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}"):
+        if root.startswith("/") and _is_ours(root):
+            return f"{root.rstrip('/')}/{name}"
+    return f"{home}/run"
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and os.access(path, os.W_OK)
+
+
+def _read_breadcrumb(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            runtime = msgspec.json.decode(file.read(65_536), type=dict[str, str | int | float | None]).get(
+                "runtime"
+            )
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return runtime if isinstance(runtime, str) and runtime.startswith("/") else None
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,1 @@
+"""The words that client and daemon share: frozen structs, tables and pure functions."""

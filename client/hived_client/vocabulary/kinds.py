@@ -1,0 +1,124 @@
+"""The table of provider kinds: prefixes, ports, addresses, and how LiteLLM must be called.
+
+One row a kind. The mapping to LiteLLM is the only one that works for all of them: ``vllm/`` would
+load vLLM inside the caller's process, plain ``ollama/`` loses tool calls when streaming, LiteLLM
+knows no ``llamacpp``, and a missing ``api_base`` would send the call to a cloud host.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one kind of server is named, found and called."""
+
+    name: str
+    title: str
+    prefixes: tuple[str, ...]
+    litellm: str
+    """Prefix of the model in LiteLLM."""
+    api_path: str
+    """What follows the root URL in ``api_base``: ``/v1`` or nothing."""
+    ports: tuple[int, ...] = ()
+    placeholder_key: str | None = None
+    """What is sent where the server wants no key and the library insists on one."""
+    start: str = ""
+    """The command that starts it."""
+    context_option: str | None = None
+    """The call's argument that sets the context, where the server takes it a call at a time."""
+
+
+LLAMACPP = ProviderKind(
+    name="llamacpp",
+    title="llama.cpp",
+    prefixes=("llamacpp", "llama_cpp", "llama.cpp"),
+    litellm="openai",
+    api_path="/v1",
+    ports=(8080, 9931),
+    placeholder_key="sk-no-key-required",
+    start="hived start llamacpp --model FILE.gguf",
+)
+OLLAMA = ProviderKind(
+    name="ollama",
+    title="Ollama",
+    prefixes=("ollama", "ollama_chat"),
+    litellm="ollama_chat",
+    api_path="",
+    ports=(11434,),
+    start="ollama serve",
+    context_option="num_ctx",
+)
+VLLM = ProviderKind(
+    name="vllm",
+    title="vLLM",
+    prefixes=("vllm", "hosted_vllm"),
+    litellm="hosted_vllm",
+    api_path="/v1",
+    ports=(8000,),
+    placeholder_key="sk-no-key-required",
+    start="vllm serve MODEL --host 127.0.0.1",
+)
+LM_STUDIO = ProviderKind(
+    name="lm_studio",
+    title="LM Studio",
+    prefixes=("lm_studio", "lmstudio"),
+    litellm="lm_studio",
+    api_path="/v1",
+    ports=(1234,),
+    placeholder_key="sk-no-key-required",
+    start="lms server start",
+)
+OPENAI_COMPATIBLE = ProviderKind(
+    name="openai_compatible",
+    title="OpenAI-compatible server",
+    prefixes=("openai_compatible",),
+    litellm="openai",
+    api_path="/v1",
+    placeholder_key="sk-no-key-required",
+)
+
+KINDS: tuple[ProviderKind, ...] = (OLLAMA, VLLM, LM_STUDIO, LLAMACPP, OPENAI_COMPATIBLE)
+
+_BY_PREFIX = {prefix: kind for kind in KINDS for prefix in kind.prefixes}
+_BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+def kind_of_prefix(prefix: str, more: tuple[ProviderKind, ...] = ()) -> ProviderKind | None:
+    """Return the kind that a prefix stands for, in any case; ``more`` are rows from a World."""
+    wanted = prefix.casefold()
+    for kind in more:
+        if wanted in kind.prefixes:
+            return kind
+    return _BY_PREFIX.get(wanted)
+
+
+def kind_named(name: str, more: tuple[ProviderKind, ...] = ()) -> ProviderKind | None:
+    """Return the kind with this name; ``more`` are rows from a World."""
+    for kind in more:
+        if kind.name == name:
+            return kind
+    return _BY_NAME.get(name)
+
+
+def is_local_model(model: str) -> bool:
+    """Tell whether a model's prefix is one of a local provider. The one helper for that question."""
+    prefix, slash, name = model.partition("/")
+    return bool(slash and name) and kind_of_prefix(prefix) is not None
+
+
+def api_base(kind: ProviderKind, url: str) -> str:
+    """Return what LiteLLM needs as ``api_base`` for a root URL; never empty.
+
+    Raises ValueError for an empty URL: without one LiteLLM would connect to a cloud host.
+    """
+    root = root_url(url)
+    if not root:
+        raise ValueError("a local model needs the address of its server")
+    return root + kind.api_path
+
+
+def root_url(url: str) -> str:
+    """Return a server's root: no trailing slash, no ``/v1``."""
+    url = url.strip().rstrip("/")
+    return url.removesuffix("/v1").rstrip("/")

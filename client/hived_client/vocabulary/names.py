@@ -1,0 +1,102 @@
+"""How a model's name is read and matched. Pure.
+
+``<endpoint>/<model>`` is always valid; ``<provider>/<model>`` picks among the provider's endpoints.
+Prefixes match in any case and a doubled prefix (``ollama/ollama/x``, which Hive writes) is undone.
+llama.cpp matches a model by id, alias, file name or stem.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from hived_client.vocabulary.kinds import ProviderKind, kind_of_prefix
+from hived_client.vocabulary.world import Model
+
+
+class Name(msgspec.Struct, frozen=True):
+    """A model's name as the user wrote it, cut at its prefix."""
+
+    prefix: str
+    model: str
+    kind: ProviderKind | None
+    """The kind that the prefix stands for, unless an endpoint has that name."""
+
+
+def parse(written: str, endpoints: Iterable[str], more: tuple[ProviderKind, ...] = ()) -> Name | None:
+    """Cut a name at its prefix; ``None`` where there is none. An endpoint's name wins over a kind's."""
+    prefix, slash, model = written.strip().partition("/")
+    if not slash or not prefix or not model:
+        return None
+    folded = prefix.casefold()
+    if any(folded == name.casefold() for name in endpoints):
+        return Name(prefix=prefix, model=undouble(model, (folded,)), kind=None)
+    kind = kind_of_prefix(folded, more)
+    if kind is not None:
+        model = undouble(model, kind.prefixes)
+    return Name(prefix=prefix, model=model, kind=kind)
+
+
+def undouble(model: str, prefixes: tuple[str, ...]) -> str:
+    """Undo a repeated prefix: ``ollama/llama3`` under ``ollama`` is ``llama3``."""
+    head, slash, rest = model.partition("/")
+    return rest if slash and rest and head.casefold() in prefixes else model
+
+
+def find(models: tuple[Model, ...] | None, wanted: str) -> Model | None:
+    """Return the model that this name means: by name, then alias, then file name, then file stem."""
+    if not models:
+        return None
+    position = _index(models).get(wanted.casefold())
+    return None if position is None else models[position]
+
+
+def near(wanted: str, names: Sequence[str], most: int = 3) -> tuple[str, ...]:
+    """Return the names that look most like the wanted one, best first."""
+    import difflib  # only a "no" pays for it
+
+    folded = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(wanted.casefold(), folded, n=most, cutoff=0.5)
+    return tuple(folded[name] for name in close)
+
+
+# Finding one of 500 models by a scan would cost more than everything else that a question does, so each
+# tuple of models is indexed once. Keyed by identity (hashing the content would cost the scan again); the
+# tuple is kept beside its index, so an identity can not be reused while its entry stands.
+_INDEXES: dict[int, tuple[tuple[Model, ...], dict[str, int]]] = {}
+_MOST_INDEXES = 64
+
+
+def _index(models: tuple[Model, ...]) -> dict[str, int]:
+    known = _INDEXES.get(id(models))
+    if known is not None:
+        return known[1]
+    index: dict[str, int] = {}
+    for names in (_names, _aliases, _files, _stems):
+        for position, model in enumerate(models):
+            for name in names(model):
+                index.setdefault(name.casefold(), position)
+    if len(_INDEXES) >= _MOST_INDEXES:
+        _INDEXES.clear()
+    _INDEXES[id(models)] = (models, index)
+    return index
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    return (model.name,)
+
+
+def _aliases(model: Model) -> tuple[str, ...]:
+    return model.aliases
+
+
+def _files(model: Model) -> tuple[str, ...]:
+    return (os.path.basename(model.file),) if model.file else ()
+
+
+def _stems(model: Model) -> tuple[str, ...]:
+    path = model.file or (model.name if model.name.endswith(".gguf") else "")
+    base = os.path.basename(path)
+    return (base, base.removesuffix(".gguf")) if base else ()

@@ -1,0 +1,156 @@
+"""The World: everything that hived believes, immutable and numbered by generation.
+
+What moves all the time (when each endpoint was last seen, how long it took) is not in the World but
+in the beat file, so that a World changes only when something meaningful does. Unknown is ``None``.
+Times are seconds since the epoch, durations seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.kinds import ProviderKind
+
+State = Literal[
+    "ready",
+    "starting",
+    "loading",
+    "busy",
+    "sleeping",
+    "unauthorised",
+    "wrong_server",
+    "failed",
+    "down",
+    "unreachable",
+    "unknown",
+]
+ModelState = Literal["unloaded", "downloading", "loading", "loaded", "sleeping", "failed"]
+Locality = Literal["device", "lan", "internet"]
+Source = Literal["configuration", "environment", "started", "default"]
+Verdict = Literal["fresh", "lagging", "stale", "stopped", "absent", "foreign"]
+
+CALLABLE: frozenset[State] = frozenset({"ready", "busy", "sleeping"})
+"""States in which a call can be sent to an endpoint."""
+
+GUESSED: frozenset[Source] = frozenset({"default"})
+"""Sources of a URL that nobody gave: a default port proves nothing."""
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that an endpoint can serve."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    file: str | None = None
+    """Path of the model's file on the server's machine, where the server tells it."""
+    state: ModelState | None = None
+    progress: float | None = None
+    """Share of a download or load that is done, 0 to 1."""
+    fault: Fault | None = None
+    digest: str | None = None
+    size: int | None = None
+    """Bytes of weights."""
+    quantization: str | None = None
+    parameters: int | None = None
+    context: int | None = None
+    """Tokens that the model was made for."""
+    loaded_context: int | None = None
+    """Tokens that one request can use as it is loaded now."""
+    device: str | None = None
+    offload: float | None = None
+    """Share of the model on an accelerator, 0 to 1."""
+    capabilities: tuple[str, ...] | None = None
+    adapters: tuple[str, ...] = ()
+    locality: Locality | None = None
+    """Where it runs, if that is not where its endpoint is."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server that hived started."""
+
+    pid: int
+    command: tuple[str, ...]
+    log: str
+    restart: str
+    """The command that starts it again."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One place where a provider is expected or was found."""
+
+    name: str
+    provider: str
+    url: str
+    """Root URL without a trailing slash and without ``/v1``."""
+    source: Source
+    origin: str = ""
+    """Where the URL was read: a place in the configuration, a variable, a default."""
+    locality: Locality | None = None
+    state: State = "unknown"
+    reason: Fault | None = None
+    since: float | None = None
+    version: str | None = None
+    mode: str | None = None
+    """``single`` or ``router`` for llama.cpp."""
+    models: tuple[Model, ...] | None = None
+    """``None``: never learnt. Kept from the last look while the server is down."""
+    models_at: float | None = None
+    """When the models were last learnt, if that is not the last look."""
+    key_ref: str | None = None
+    """The environment variable that holds the key. The key itself is never here."""
+    warnings: tuple[Fault, ...] = ()
+    process: Process | None = None
+    cadence: float = 15.0
+    """Seconds from one look to the next in this state."""
+    slot: int = -1
+    """Row of the beat file that tells when this endpoint was last seen."""
+
+
+class Daemon(msgspec.Struct, frozen=True, kw_only=True):
+    """The running daemon."""
+
+    version: str
+    pid: int
+    started_at: float
+    managed_by: str
+    """``systemd``, ``launchd``, ``client`` or ``foreground``."""
+    socket: str
+    id: str
+    boot: str
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was read of configuration.json."""
+
+    path: str
+    state: Literal["ok", "missing", "broken"]
+    error: Fault | None = None
+    loaded_at: float | None = None
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that hived believes, at one generation."""
+
+    generation: int
+    daemon: Daemon | None = None
+    configuration: Configuration | None = None
+    hardware: dict[str, str | int | float | None] | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    problems: tuple[Fault, ...] = ()
+    kinds: tuple[ProviderKind, ...] = ()
+    """Kinds that are not in the client's own table."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One meaningful difference between two Worlds, as subscribers are told it."""
+
+    event: str
+    at: float
+    endpoint: str | None = None
+    model: str | None = None
+    before: str | None = None
+    after: str | None = None
+    reason: Fault | None = None

@@ -1,0 +1,1 @@
+"""hived: the daemon that knows what local models can run right now."""
