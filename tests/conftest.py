@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from hived_client.doors.paths import Places, places
 
 
@@ -27,7 +28,9 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def environment(home: Path) -> dict[str, str]:
     """An environment in which nothing of the user's is seen or touched."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ
+    }
     return kept | {
         "HOME": str(home),
         "HIVED_RUNTIME_DIR": str(home / "run"),

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from hived_client.vocabulary.faults import Fault, Value, fault
-from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named
+from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, near, parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Locality, Model, State, World
 
@@ -136,12 +136,17 @@ def answer(catalogue: Catalogue, question: Question) -> Answer:
     endpoints = _concerned(catalogue, name)
     if not endpoints:
         return _nowhere(catalogue, question, name)
-    candidates = [_Candidate(endpoint, find(endpoint.models, name.model)) for endpoint in endpoints]
+    candidates = [_Candidate(endpoint, _find(endpoint, name)) for endpoint in endpoints]
     holders = sorted((c for c in candidates if c.model is not None), key=lambda c: c.rank)
     if not holders:
         return _missing(catalogue, candidates, name)
+    # A server that a private question may not use is no choice while there is one that it may.
+    holders = [c for c in holders if c.model and not _private(c.endpoint, c.model, question)] or holders
     best = holders[0]
     tied = [c for c in holders if c.rank == best.rank]
+    # `ollama/x` means the endpoint called `ollama` before another one like it, or nothing would name it.
+    tied = [c for c in tied if c.endpoint.name == name.prefix] or tied
+    best = tied[0]
     if len(tied) > 1:
         return _ambiguous(tied, name)
     assert best.model is not None
@@ -173,6 +178,7 @@ def fault_fields(endpoint: Endpoint, kind: ProviderKind) -> dict[str, Value]:
         "url": endpoint.url,
         "endpoint": endpoint.name,
         "key_ref": endpoint.key_ref or "no variable",
+        "variable": endpoint.key_ref,
         "start": restart or kind.start,
         "restart": restart,
         "seems": "",
@@ -192,8 +198,10 @@ def alternatives(catalogue: Catalogue, wanted: str, most: int = 5) -> tuple[str,
     # An exact name on another endpoint says more than any likeness.
     folded = wanted.casefold()
     same = [name for name in callable_now if name.casefold().endswith("/" + folded)]
-    by_likeness = near(wanted, [name.partition("/")[2] for name in callable_now], most)
-    like = [name for tail in by_likeness for name in callable_now if name.partition("/")[2] == tail]
+    tails: dict[str, list[str]] = {}
+    for name in callable_now:
+        tails.setdefault(name.partition("/")[2], []).append(name)
+    like = [name for tail in near(wanted, list(tails), most) for name in tails[tail]]
     return tuple(dict.fromkeys([*same, *like, *callable_now]))[:most]
 
 
@@ -205,9 +213,37 @@ def bind(target: Target, environment: Mapping[str, str]) -> Target:
     return msgspec.structs.replace(target, api_key=key) if key else target
 
 
+def kind_or_common(provider: str, more: tuple[ProviderKind, ...]) -> ProviderKind:
+    """Return the kind with this name, or the common one.
+
+    A World from another version may name a kind that this client does not know: it speaks the common
+    dialect or it would not be in the World as ready.
+    """
+    return kind_named(provider, more) or ProviderKind(
+        name=provider,
+        title=provider,
+        prefixes=(provider,),
+        litellm="openai",
+        api_path="/v1",
+        placeholder_key="sk-no-key-required",
+    )
+
+
+def concerned(catalogue: Catalogue, question: Question) -> tuple[str, ...]:
+    """Return the names of the endpoints that a question is about."""
+    name = parse(question.model, (head.name for head in catalogue.heads), catalogue.kinds)
+    return () if name is None else tuple(endpoint.name for endpoint in _concerned(catalogue, name))
+
+
+def _find(endpoint: Endpoint, name: Name) -> Model | None:
+    """Find the model as it was written, then with a doubled prefix undone: `qwen/qwen3` may be its name."""
+    return find(endpoint.models, name.written) or find(endpoint.models, name.model)
+
+
 def _concerned(catalogue: Catalogue, name: Name) -> list[Endpoint]:
     prefix = name.prefix.casefold()
-    named = [head.name for head in catalogue.heads if head.name.casefold() == prefix]
+    named = [head.name for head in catalogue.heads if head.name == name.prefix]
+    named = named or [head.name for head in catalogue.heads if head.name.casefold() == prefix]
     if name.kind is None or named:
         wanted = named
         kind = name.kind
@@ -228,6 +264,7 @@ def _judge(catalogue: Catalogue, endpoint: Endpoint, model: Model, question: Que
     obstacle = (
         _private(endpoint, model, question)
         or _state(endpoint, kind)
+        or _address(endpoint)
         or _model_state(endpoint, model)
         or _context(endpoint, model, question, kind)
         or _needs(model, question)
@@ -259,17 +296,7 @@ def target_for(endpoint: Endpoint, model: Model, question: Question, kind: Provi
 
 
 def _kind(catalogue: Catalogue, endpoint: Endpoint) -> ProviderKind:
-    kind = kind_named(endpoint.provider, catalogue.kinds)
-    # A World from another version may name a kind that this client does not know: it speaks the common
-    # dialect or it would not be in the World as ready.
-    return kind or ProviderKind(
-        name=endpoint.provider,
-        title=endpoint.provider,
-        prefixes=(endpoint.provider,),
-        litellm="openai",
-        api_path="/v1",
-        placeholder_key="sk-no-key-required",
-    )
+    return kind_or_common(endpoint.provider, catalogue.kinds)
 
 
 def _private(endpoint: Endpoint, model: Model, question: Question) -> Fault | None:
@@ -288,6 +315,13 @@ def _state(endpoint: Endpoint, kind: ProviderKind) -> Fault | None:
     if endpoint.state in CALLABLE:
         return None
     return refusal_of_state(endpoint, kind)
+
+
+def _address(endpoint: Endpoint) -> Fault | None:
+    """Refuse an endpoint without an address: without one LiteLLM would call a cloud host."""
+    if root_url(endpoint.url):
+        return None
+    return fault("server.unreachable", url=endpoint.name, endpoint=endpoint.name, why="it has no address")
 
 
 def _model_state(endpoint: Endpoint, model: Model) -> Fault | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from hived_client.doors.ask import REFUSED, Ask, Connect, Options, Resolved, Step, ask
+from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask
 from hived_client.doors.files import Files, Known, known
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, check_folder
@@ -28,8 +29,8 @@ from hived_client.doors.wire import (
     RefreshParams,
     Reply,
     StartParams,
-    Stopped,
     StopParams,
+    Stopped,
     Subscribed,
     read_change,
     read_result,
@@ -46,22 +47,35 @@ class AsyncConnection:
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
         self._stream = stream
         self._session = Session()
+        self._waiting: list[Reply] = []
         self._unsent = HELLO
 
     def __repr__(self) -> str:
         return f"<AsyncConnection {self._session!r}>"
 
-    async def stream(self, method: str, params: msgspec.Struct) -> AsyncIterator[Reply]:
-        """Ask, and yield every message about it; the last one has a result or a fault."""
+    async def stream(
+        self, method: str, params: msgspec.Struct, timeout: float = math.inf
+    ) -> AsyncGenerator[Reply]:
+        """Ask, and yield every message about it; the last one has a result or a fault.
+
+        ``timeout`` bounds the waiting only, so that no cancel scope is open while the caller works.
+        """
+        deadline = anyio.current_time() + timeout
         number, data = self._session.request(method, params)
-        await self._send(self._unsent + data)
+        with _deadline(timeout):
+            await self._send(self._unsent + data)
         self._unsent = b""
         while True:
-            for reply in await self.receive():
+            with _deadline(max(0.0, deadline - anyio.current_time()), timeout):
+                replies = await self.receive()
+            while replies:
+                reply = replies.pop(0)
                 if reply.id == number:
-                    yield reply
                     if reply.event is None:
+                        self._waiting = replies  # the first events may come in the same bytes
+                        yield reply
                         return
+                    yield reply
 
     async def call(self, method: str, params: msgspec.Struct, shape: Any) -> Any:
         """Ask, and return the result."""
@@ -74,6 +88,9 @@ class AsyncConnection:
 
     async def receive(self) -> list[Reply]:
         """Wait for bytes and return the replies in them."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            return waiting
         try:
             data = await self._stream.receive()
         except anyio.EndOfStream:
@@ -189,8 +206,11 @@ class AsyncClient:
             arguments=arguments,
             timeout=timeout,
         )
-        async with self._connection(CALL_TIMEOUT) as connection:
-            async for reply in connection.stream("start", params):
+        async with (
+            self._connection(CALL_TIMEOUT) as connection,
+            aclosing(connection.stream("start", params, timeout + 5.0)) as replies,
+        ):
+            async for reply in replies:
                 if reply.event is None:
                     yield read_result(reply, Begun)
                 else:
@@ -212,7 +232,7 @@ class AsyncClient:
         if isinstance(step, Connect):
             return await connect(step)
         return await anyio.to_thread.run_sync(
-            ensure_running, self._files.look().places, abandon_on_cancel=True
+            ensure_running, self._files.candidates[0], abandon_on_cancel=True
         )
 
     async def _call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
@@ -244,18 +264,30 @@ async def connect(step: Connect) -> str | None:
     except TimeoutError:
         return f"no connection within {step.timeout:g} s"
     except OSError as error:
-        cause = error.__cause__
-        refused = isinstance(error, ConnectionRefusedError) or isinstance(cause, ConnectionRefusedError)
-        return REFUSED if refused else error.strerror or str(error) or type(error).__name__
+        causes = _causes(error)
+        if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+            return REFUSED
+        return error.strerror or str(causes[-1]) or type(error).__name__
+    except ValueError:  # a label of a name that is too long, or empty
+        return NO_NAME
     await stream.aclose()
     return None
 
 
+def _causes(error: OSError) -> list[BaseException]:
+    """Return what went wrong at each address of a name: anyio reports several as a group."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        return list(cause.exceptions)
+    return [error] if cause is None else [cause]
+
+
 @contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Turn a wait that is too long into our own error."""
+def _deadline(seconds: float, said: float | None = None) -> Iterator[None]:
+    """Turn a wait that is too long into our own error; ``said`` is what the caller knows as its limit."""
     try:
         with anyio.fail_after(seconds):
             yield
     except TimeoutError as error:
-        raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {seconds:g} s")) from error
+        limit = seconds if said is None else said
+        raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {limit:g} s")) from error

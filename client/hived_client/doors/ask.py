@@ -19,7 +19,7 @@ import msgspec
 
 from hived_client.doors.files import Files, View
 from hived_client.doors.wire import ResolveParams
-from hived_client.errors import HivedError, NotReady, Unavailable
+from hived_client.errors import HivedError, NotReady, Refused, Unavailable
 from hived_client.resolution import (
     Answer,
     Question,
@@ -30,10 +30,11 @@ from hived_client.resolution import (
     answer,
     bind,
     fault_fields,
+    kind_or_common,
     target_for,
 )
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import kind_named, kind_of_prefix
+from hived_client.vocabulary.kinds import kind_named, kind_of_prefix, root_url
 from hived_client.vocabulary.names import parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
 
@@ -98,7 +99,14 @@ def ask(
     if options.verify:
         yield from _verify(found, options)
     target = bind(found, environment)
-    return msgspec.structs.replace(target, age=age, warnings=(*target.warnings, *notes))
+    return msgspec.structs.replace(
+        target,
+        age=age,
+        warnings=(*target.warnings, *notes),
+        # An answer is kept and given again: what one caller does with its own must not reach the next.
+        extra=dict(target.extra),
+        facts=dict(target.facts),
+    )
 
 
 _Found = tuple[Answer, float | None, tuple[Fault, ...]]
@@ -112,14 +120,18 @@ def _from_daemon(view: View, question: Question, options: Options) -> Generator[
         resolved: Resolved = yield Ask(
             ResolveParams(question=question, fresh=options.fresh, timeout=options.timeout), options.timeout
         )
-    except Unavailable as error:
+    except (Unavailable, Refused) as error:
+        if error.code == "daemon.not_running":
+            # It ended after its last beat: the same as no daemon.
+            gone = msgspec.structs.replace(view, verdict="absent")
+            return (yield from _from_memory(gone, question, options))
         if from_file is None:
-            raise
+            raise Unavailable(error.fault) from error
         return _despite(view, from_file, error)
     found = resolved.target or resolved.refusal
     if found is None:
         raise Unavailable(fault("protocol.broken", why="an answer is neither yes nor no"))
-    if isinstance(found, Refusal) and found.fault.code == "facts.none":
+    if isinstance(found, Refusal) and found.fault.code in _UNWATCHED:
         return (yield from _from_memory(view, question, options))
     return found, resolved.age, ()
 
@@ -155,7 +167,8 @@ def _from_memory(view: View, question: Question, options: Options) -> Generator[
     return found, None if view.running else view.age(found.endpoint), notes
 
 
-_UNVERIFIED = frozenset({"model.unknown", "model.unverified", "facts.none", "server.not_seen_yet"})
+_UNWATCHED = frozenset({"facts.none", "server.unwatched"})
+_UNVERIFIED = _UNWATCHED | frozenset({"model.unknown", "model.unverified", "server.not_seen_yet"})
 
 
 def _hopeful(world: World) -> World:
@@ -163,7 +176,9 @@ def _hopeful(world: World) -> World:
     endpoints = tuple(
         endpoint
         if endpoint.state in CALLABLE or endpoint.state in ("wrong_server", "unauthorised")
-        else msgspec.structs.replace(endpoint, state="unknown" if endpoint.models is None else "ready")
+        else msgspec.structs.replace(
+            endpoint, state="unknown" if endpoint.models is None else "ready", reason=None
+        )
         for endpoint in world.endpoints
     )
     return msgspec.structs.replace(world, endpoints=endpoints)
@@ -189,7 +204,7 @@ def _unverified(catalogue: WorldCatalogue, question: Question) -> tuple[Answer, 
         note = fault("facts.none", endpoint=kind.title)
     else:
         return None
-    if kind is None or endpoint.state in ("wrong_server", "unauthorised"):
+    if kind is None or endpoint.state in ("wrong_server", "unauthorised") or not root_url(endpoint.url):
         return None
     model = Model(name=name.model)
     if question.private is not False:
@@ -200,7 +215,7 @@ def _unverified(catalogue: WorldCatalogue, question: Question) -> tuple[Answer, 
 
 
 def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
-    kind = kind_named(found.provider, catalogue.kinds)
+    kind = kind_or_common(found.provider, catalogue.kinds)
     names = {head.name for head in catalogue.heads}
     if found.endpoint in names:
         endpoint = catalogue.endpoint(found.endpoint)
@@ -211,7 +226,6 @@ def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
             url=found.api_base.removesuffix("/v1"),
             source="default",
         )
-    assert kind is not None
     fields = fault_fields(endpoint, kind) | {"why": why}
     code = "server.down" if why == REFUSED else "server.unreachable"
     others = tuple(
@@ -221,6 +235,7 @@ def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
 
 
 REFUSED = "connection refused"
+NO_NAME = "it is not the name of a host"
 
 
 def _verify(target: Target, options: Options) -> Generator[Step, Any, None]:
@@ -242,5 +257,5 @@ def address(url: str) -> tuple[str, int]:
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]"):
         host, port = authority, ""
-    number = int(port) if port.isdigit() and int(port) < 65_536 else 443 if scheme == "https" else 80
+    number = int(port) if port.isdecimal() and int(port) < 65_536 else 443 if scheme == "https" else 80
     return host.strip("[]"), number

@@ -17,7 +17,6 @@ from hived_client.doors.snapshot import (
     Beat,
     Seen,
     Snapshot,
-    decode_snapshot,
     read_beat,
     read_snapshot,
     verdict_of,
@@ -45,8 +44,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.verdict in ("fresh", "lagging", "stale")
 
     def seen(self, endpoint: str) -> Seen:
-        """Return when this daemon last saw an endpoint."""
-        if self.beat is None or self.snapshot is None:
+        """Return when this daemon last saw an endpoint; never for the World of another daemon.
+
+        Until a new daemon has written its first snapshot, its beat lies beside its predecessor's World,
+        whose endpoints had other rows.
+        """
+        if (
+            self.beat is None
+            or self.snapshot is None
+            or self.snapshot.header.daemon_id != self.beat.daemon_id
+        ):
             return Seen(None, None, 15.0)
         return self.beat.seen(self.snapshot.slot(endpoint))
 
@@ -75,7 +82,8 @@ class Files:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environment = environment
-        self._candidates = [places] if places is not None else None
+        self._given = [places] if places is not None else None
+        self._candidates = self._given
         self._monotonic = monotonic
         self._snapshot: Snapshot | None = None
 
@@ -85,9 +93,10 @@ class Files:
     @property
     def candidates(self) -> list[Places]:
         """The places looked at, the likeliest first."""
-        if self._candidates is None:
-            self._candidates = candidates(self._environment)
-        return self._candidates
+        known = self._candidates  # another thread may forget them between a test and a use
+        if known is None:
+            known = self._candidates = candidates(self._environment)
+        return known
 
     def look(self) -> View:
         """Look at the files. Never raises for what is in them."""
@@ -97,13 +106,13 @@ class Files:
             if view.running:
                 return view
             views.append(view)
-        if self._environment is None:
-            self._candidates = None  # nothing runs where we looked: read the breadcrumb again next time
+        self._candidates = self._given  # nothing runs where we looked: read the breadcrumb again next time
         best = next((view for view in views if view.snapshot is not None), views[0])
         return best if best.snapshot is not None else self._last_known(best)
 
     def _look_at(self, places: Places) -> View:
         now = self._monotonic()
+        beat: Beat | None
         try:
             beat = read_beat(places.beat)
         except FileNotFoundError:
@@ -125,8 +134,10 @@ class Files:
             alive = accepts(places.socket)
             if verdict == "foreign":
                 # From another boot (or a clock of another machine): a daemon that accepts is a live one
-                # whose files we can not judge; otherwise these are the last known facts.
+                # whose files we can not judge; otherwise these are the last known facts. Either way the
+                # times in the beat are of another clock, by which an old fact could look young.
                 verdict = "stale" if alive else "foreign"
+                beat = None
             elif not alive:
                 verdict = "absent"
         snapshot, problem = self._read(places)
@@ -134,17 +145,17 @@ class Files:
 
     def _read(self, places: Places) -> tuple[Snapshot | None, Fault | None]:
         try:
-            self._snapshot = read_snapshot(places.snapshot, self._snapshot)
+            snapshot = read_snapshot(places.snapshot, self._snapshot)
         except FileNotFoundError:
             return None, None
         except HivedError as error:
             return None, error.fault
-        return self._snapshot, None
+        self._snapshot = snapshot
+        return snapshot, None
 
     def _last_known(self, view: View) -> View:
         try:
-            with open(view.places.last_known, "rb") as file:
-                snapshot = decode_snapshot(file.read(), view.places.last_known)
+            snapshot = read_snapshot(view.places.last_known)
         except (OSError, HivedError):
             return view
         return msgspec.structs.replace(view, snapshot=snapshot)
@@ -183,7 +194,7 @@ def known(view: View, wall: float) -> Known:
     snapshot = view.snapshot
     world = snapshot.world() if snapshot is not None else World(generation=0)
     age = None
-    if view.beat is not None and view.verdict != "foreign":
+    if view.beat is not None:
         age = max(0.0, view.now - view.beat.at)
     seen = {endpoint.name: _seen_at(view, endpoint, wall) for endpoint in world.endpoints}
     return Known(
@@ -193,6 +204,6 @@ def known(view: View, wall: float) -> Known:
 
 def _seen_at(view: View, endpoint: Endpoint, wall: float) -> Seen:
     seen = view.seen(endpoint.name)
-    if seen.at is None or view.verdict == "foreign":
+    if seen.at is None:
         return Seen(endpoint.models_at, None, seen.cadence)
     return Seen(wall - (view.now - seen.at), seen.latency, seen.cadence)

@@ -185,15 +185,19 @@ def _is_ours(path: str) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and os.access(path, os.W_OK)
 
 
+class _Breadcrumb(msgspec.Struct):
+    """The one word of a daemon's breadcrumb that is needed; what else a newer daemon writes is no matter."""
+
+    runtime: str
+
+
 def _read_breadcrumb(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
-            runtime = msgspec.json.decode(file.read(65_536), type=dict[str, str | int | float | None]).get(
-                "runtime"
-            )
-    except (OSError, msgspec.MsgspecError):
+            runtime = msgspec.json.decode(file.read(65_536), type=_Breadcrumb).runtime
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
-    return runtime if isinstance(runtime, str) and runtime.startswith("/") else None
+    return runtime if runtime.startswith("/") and "\0" not in runtime else None
 
 
 def _why(error: OSError) -> str:

@@ -12,7 +12,7 @@ look alive. A checksum tells a torn read, which is simply read again.
 No secret is ever in either file. Layout (little endian):
 
     snapshot  4s magic | u16 schema | u16 flags | u64 generation | u64 published, ns | 16s daemon id
-              | 16s boot | u32 body length | u32 crc32 of the body
+              | 16s boot | u32 body length | u32 crc32 of all the rest
     beat      4s magic | u16 schema | u16 flags | u64 generation | u64 beat, ns | 16s daemon id | 16s boot
               | 64 × (u64 seen, ns | u32 latency, µs | u32 cadence, ms) | u32 crc32 of all before it
 """
@@ -20,6 +20,7 @@ No secret is ever in either file. Layout (little endian):
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import time
 import zlib
@@ -29,11 +30,12 @@ import msgspec
 
 from hived_client.doors.boot import boot_id
 from hived_client.doors.paths import check_folder
+from hived_client.doors.wire import BROKEN
 from hived_client.errors import Unavailable
-from hived_client.resolution import Answer, Question, answer
+from hived_client.resolution import Answer, Question, WorldCatalogue, answer
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import ProviderKind
-from hived_client.vocabulary.world import Configuration, Daemon, Endpoint, Verdict, World
+from hived_client.vocabulary.world import SLOTS, Configuration, Daemon, Endpoint, Verdict, World
 
 SCHEMA = 1
 SNAPSHOT_MAGIC = b"HIVE"
@@ -43,8 +45,6 @@ STOPPED = 1
 WARM = 2
 """Flag: read from disk at start; nothing in it has been looked at by this daemon yet."""
 
-SLOTS = 64
-"""Endpoints that the beat file has room for."""
 MOST_BYTES = 64 * 1024 * 1024
 """A snapshot that says it is longer than this is not one of ours."""
 
@@ -159,7 +159,7 @@ class Snapshot:
         if known is None:
             try:
                 known = _decode_endpoint(self._entries[name].body)
-            except (msgspec.MsgspecError, RecursionError) as error:
+            except BROKEN as error:
                 raise foreign("", f"endpoint {name} makes no sense") from error
             self._endpoints[name] = known
         return known
@@ -175,18 +175,31 @@ class Snapshot:
         if known is None:
             if len(self._answers) >= 256:
                 self._answers.clear()
-            known = self._answers[question] = answer(self, question)
+            try:
+                known = answer(self, question)
+            except Unavailable:
+                known = answer(WorldCatalogue(self.world()), question)
+            self._answers[question] = known
         return known
 
     def world(self) -> World:
-        """Return the whole World."""
+        """Return the whole World, without the endpoints that make no sense.
+
+        One that a newer daemon wrote in words that this client does not know must not hide the others.
+        """
+        endpoints, problems = [], list(self.body.problems)
+        for entry in self.heads:
+            try:
+                endpoints.append(self.endpoint(entry.name))
+            except Unavailable as error:
+                problems.append(error.fault)
         return World(
             generation=self.generation,
             daemon=self.body.daemon,
             configuration=self.body.configuration,
             hardware=self.body.hardware,
-            endpoints=tuple(self.endpoint(entry.name) for entry in self.heads),
-            problems=self.body.problems,
+            endpoints=tuple(endpoints),
+            problems=tuple(problems),
             kinds=self.kinds,
         )
 
@@ -228,9 +241,9 @@ def encode_snapshot(world: World, entries: Sequence[Entry], *, daemon_id: bytes,
         daemon_id,
         boot_bytes(),
         len(body),
-        zlib.crc32(body),
-    )
-    return header + body
+        0,
+    )[: -_CRC.size]
+    return header + _CRC.pack(_checksum(header, body)) + body
 
 
 def decode_snapshot(data: bytes, path: str = "", before: Snapshot | None = None) -> Snapshot:
@@ -245,7 +258,7 @@ def decode_snapshot(data: bytes, path: str = "", before: Snapshot | None = None)
     if schema != SCHEMA:
         raise foreign(path, f"it has schema {schema}, and this client reads {SCHEMA}")
     body = memoryview(data)[_SNAPSHOT.size :]
-    if len(body) != length or zlib.crc32(body) != checksum:
+    if len(body) != length or _checksum(data[: _SNAPSHOT.size - _CRC.size], body) != checksum:
         raise foreign(path, "it is damaged")
     header = Header(
         flags=flags,
@@ -258,7 +271,7 @@ def decode_snapshot(data: bytes, path: str = "", before: Snapshot | None = None)
     )
     try:
         return Snapshot(header, _decode_body(body), before)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except BROKEN as error:
         raise foreign(path, "its body makes no sense") from error
 
 
@@ -344,6 +357,11 @@ def foreign(path: str, why: str) -> Unavailable:
     return Unavailable(fault("snapshot.foreign", path=path, why=why))
 
 
+def _checksum(header: bytes, body: bytes | memoryview) -> int:
+    """Sum the header too: a damaged generation or daemon id would tie these facts to another beat."""
+    return zlib.crc32(body, zlib.crc32(header))
+
+
 def _read(path: str, most: int) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -352,7 +370,12 @@ def _read(path: str, most: int) -> bytes:
     except OSError as error:
         raise foreign(path, error.strerror or "it cannot be read") from error
     try:
-        size = os.fstat(fd).st_size
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise foreign(path, "it is not a file")
+        if found.st_uid != os.getuid():
+            raise foreign(path, f"it belongs to user {found.st_uid}")
+        size = found.st_size
         if size > most:
             raise foreign(path, f"it has {size} bytes")
         data = os.read(fd, size + 1)
@@ -361,8 +384,9 @@ def _read(path: str, most: int) -> bytes:
             if not more:
                 break
             data += more
-        return data
     except OSError as error:
         raise foreign(path, error.strerror or "it cannot be read") from error
+    else:
+        return data
     finally:
         os.close(fd)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hived_client.doors.ask import REFUSED, Ask, Connect, Options, Resolved, Step, ask
+from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask
 from hived_client.doors.files import Files, Known, known
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
@@ -23,8 +23,8 @@ from hived_client.doors.wire import (
     RefreshParams,
     Reply,
     StartParams,
-    Stopped,
     StopParams,
+    Stopped,
     Subscribed,
     Welcome,
     read_change,
@@ -97,11 +97,15 @@ class Connection:
             self._socket.sendall(self._unsent + data)
             self._unsent = b""
             while True:
-                for reply in self._replies(deadline):
+                replies = self._replies(deadline)
+                while replies:
+                    reply = replies.pop(0)
                     if reply.id == number:
-                        yield reply
                         if reply.event is None:
+                            self._waiting = replies  # the first events may come in the same bytes
+                            yield reply
                             return
+                        yield reply
         except TimeoutError as error:
             raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {timeout:g} s")) from error
         except OSError as error:
@@ -210,6 +214,11 @@ class Client:
             target: Target = end.value
             return target
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a daemon to ask, as far as the files and one connection tell."""
+        return self._files.look().running
+
     def world(self) -> Known:
         """Return the last World with its verdict. Never raises for what is in the files."""
         return known(self._files.look(), time.time())
@@ -266,12 +275,12 @@ class Client:
     def stop(self, name: str, *, everything: bool = False, grace: float = 10.0) -> Stopped:
         """Stop what hived started under this name. Raises ``Refused``."""
         params = StopParams(name=name, everything=everything, grace=grace)
-        stopped: Stopped = self._call("stop", params, Stopped, grace + 10.0)
+        stopped: Stopped = self._call_once("stop", params, Stopped, grace + 10.0)
         return stopped
 
     def retire(self, *, timeout: float = CALL_TIMEOUT) -> None:
         """Ask the daemon to end."""
-        self._call("retire", Nothing(), Nothing, timeout)
+        self._call_once("retire", Nothing(), Nothing, timeout)
 
     def greet(self, *, timeout: float = CALL_TIMEOUT) -> Welcome:
         """Return what the daemon says of itself. Raises ``Unavailable``."""
@@ -289,7 +298,7 @@ class Client:
             return connect(step)
         from hived_client.doors.launch import ensure_running
 
-        return ensure_running(self._places)
+        return ensure_running(self._files.candidates[0])
 
     def _call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
         """Call on a kept connection; on one that turns out to be dead, once more on a new one.
@@ -308,7 +317,14 @@ class Client:
                 except Unavailable as error:
                     if error.code != "protocol.broken":
                         raise
+            else:
+                kept.close()
         return self._call_on(Connection(self._places, timeout), method, params, shape, timeout)
+
+    def _call_once(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
+        """Call on a new connection, and never again: a second ``retire`` could end a successor."""
+        with Connection(self._places, timeout) as connection:
+            return connection.call(method, params, shape, timeout)
 
     def _call_on(
         self, connection: Connection, method: str, params: msgspec.Struct, shape: Any, timeout: float
@@ -338,6 +354,8 @@ def connect(step: Connect) -> str | None:
         return f"no connection within {step.timeout:g} s"
     except OSError as error:
         return error.strerror or type(error).__name__
+    except ValueError:  # a label of a name that is too long, or empty
+        return NO_NAME
     return None
 
 

@@ -60,14 +60,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Any message from the daemon: the end of a request (``result`` or ``fault``) or an event of one."""
+    """Any message from the daemon: the end of a request (``result`` or ``fault``) or an event of one.
+
+    An empty ``Raw`` stands for nothing: msgspec cannot decode an optional one.
+    """
 
     id: int
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw()
     fault: Fault | None = None
     event: str | None = None
     generation: int | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = msgspec.Raw()
 
 
 class ResolveParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -159,16 +162,26 @@ BROKEN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 def request_body(number: int, method: str, params: msgspec.Struct) -> bytes:
-    """Encode a request."""
-    return _pack(Request(id=number, method=method, params=msgspec.Raw(_pack(params))))
+    """Encode a request. Raises ``Refused`` for what no message can carry: half a character, 2 to the 64th."""
+    try:
+        return _pack(Request(id=number, method=method, params=msgspec.Raw(_pack(params))))
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise Refused(fault("params.invalid", method=method, why=str(error))) from error
 
 
 def read_welcome(body: bytes) -> Welcome:
     """Decode the answer to our hello. Raises ``Unavailable`` where the two cannot talk."""
     try:
-        return msgspec.msgpack.decode(body, type=Welcome)
+        welcome = msgspec.msgpack.decode(body, type=Welcome)
     except BROKEN:
         pass
+    else:
+        if PROTOCOL_MIN <= welcome.use <= PROTOCOL_MAX:
+            return welcome
+        use = welcome.use
+        raise Unavailable(
+            fault("protocol.unsupported", version=welcome.version, min=use, max=use, ours=PROTOCOL_MAX)
+        )
     try:
         refusal = msgspec.msgpack.decode(body, type=Reply)
     except BROKEN as error:
@@ -189,7 +202,7 @@ def read_result(reply: Reply, shape: Any) -> Any:
     if reply.fault is not None:
         raise error_of(reply.fault)
     try:
-        return msgspec.msgpack.decode(reply.result or b"\xc0", type=shape)
+        return msgspec.msgpack.decode(bytes(reply.result) or b"\xc0", type=shape)
     except BROKEN as error:
         raise Unavailable(fault("protocol.broken", why="a result has another shape")) from error
 
@@ -197,7 +210,7 @@ def read_result(reply: Reply, shape: Any) -> Any:
 def read_change(reply: Reply) -> Change:
     """Decode an event. Raises ``Unavailable`` for one that makes no sense."""
     try:
-        return _change(reply.body or b"")
+        return _change(bytes(reply.body))
     except BROKEN as error:
         raise Unavailable(fault("protocol.broken", why="an event makes no sense")) from error
 

@@ -34,6 +34,11 @@ class Row(msgspec.Struct, frozen=True):
     wsl: tuple[str, ...] = ()
 
 
+COMMANDS = frozenset({"start", "restart"})
+"""Fields that are commands already; every other one is a word in a command."""
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-~")
+
 START_LLAMACPP = "hived start llamacpp --model FILE.gguf"
 
 CATALOGUE: dict[str, Row] = {
@@ -87,11 +92,14 @@ CATALOGUE: dict[str, Row] = {
     "server.failed": Row("{title} at {url} failed: {why}.", ("{restart}", "hived status")),
     "server.unauthorised": Row(
         "{title} at {url} wants a key, and {key_ref} holds none that it takes.",
-        ("export {key_ref}=…", "hived status"),
+        ("export {variable}=…", "hived status"),
     ),
     "server.wrong": Row("{url} answers, but it is not {title}{seems}.", ("hived status",)),
     "server.not_seen_yet": Row(
         "{title} at {url} has not been looked at yet.", ("hived status",), retryable=True
+    ),
+    "server.unwatched": Row(
+        "hived does not watch {title} yet, so nothing at {url} was checked.", ("hived status",)
     ),
     "server.other_dialect": Row("{url} is not {title}{seems}; it is used because the configuration says so."),
     "server.malformed": Row(
@@ -117,7 +125,7 @@ CATALOGUE: dict[str, Row] = {
         "{endpoint} was not started by hived, so hived does not stop it.", ("hived status",)
     ),
     "stop.which": Row("hived started {endpoints}; say which one to stop.", ("hived stop {first}",)),
-    "stop.nothing": Row("hived has not started {provider!r}.", ("hived status",)),
+    "stop.nothing": Row("hived has not started {provider}.", ("hived status",)),
     # The daemon
     "daemon.absent": Row("hived is not running, so this is the last that it knew.", ("hived serve",)),
     "daemon.not_running": Row("hived is not running.", ("hived serve",)),
@@ -162,10 +170,11 @@ CATALOGUE: dict[str, Row] = {
 def fault(code: str, /, **fields: Value) -> Fault:
     """Fill a row of the catalogue. Raises KeyError for a code that is not in it."""
     row = CATALOGUE[code]
+    known: dict[str, Value] = {name: value for name, value in fields.items() if value is not None}
     return Fault(
         code=code,
-        message=row.message.format_map(_Fields(fields)),
-        hint=_hint(row, fields),
+        message=row.message.format_map(_Fields(known)),
+        hint=_hint(row, known),
         retryable=row.retryable,
         fields=fields,
     )
@@ -196,11 +205,21 @@ class _Unknown(str):
         return str(self)
 
 
+def _word(value: Value) -> Value:
+    """Quote a value as one word of a shell: a server chooses its models' names, and hints are pasted."""
+    if not isinstance(value, str) or not value or _PLAIN.issuperset(value):
+        return value
+    return "'" + value.replace("'", "'\"'\"'") + "'"
+
+
 def _hint(row: Row, fields: dict[str, Value]) -> str:
+    words: dict[str, Value] = {
+        name: value if name in COMMANDS else _word(value) for name, value in fields.items()
+    }
     own = {"darwin": row.darwin, "wsl": row.wsl}.get(system(), ())
     for hint in (*own, *row.hints):
         try:
-            text = hint.format_map(fields)
+            text = hint.format_map(words)
         except (KeyError, ValueError, TypeError):
             continue
         if text:

@@ -88,7 +88,7 @@ def kind_of_prefix(prefix: str, more: tuple[ProviderKind, ...] = ()) -> Provider
     """Return the kind that a prefix stands for, in any case; ``more`` are rows from a World."""
     wanted = prefix.casefold()
     for kind in more:
-        if wanted in kind.prefixes:
+        if wanted in (own.casefold() for own in kind.prefixes):
             return kind
     return _BY_PREFIX.get(wanted)
 

@@ -23,6 +23,8 @@ class Name(msgspec.Struct, frozen=True):
     model: str
     kind: ProviderKind | None
     """The kind that the prefix stands for, unless an endpoint has that name."""
+    written: str = ""
+    """The model as it was written, before a doubled prefix was undone."""
 
 
 def parse(written: str, endpoints: Iterable[str], more: tuple[ProviderKind, ...] = ()) -> Name | None:
@@ -32,11 +34,10 @@ def parse(written: str, endpoints: Iterable[str], more: tuple[ProviderKind, ...]
         return None
     folded = prefix.casefold()
     if any(folded == name.casefold() for name in endpoints):
-        return Name(prefix=prefix, model=undouble(model, (folded,)), kind=None)
+        return Name(prefix=prefix, model=undouble(model, (folded,)), kind=None, written=model)
     kind = kind_of_prefix(folded, more)
-    if kind is not None:
-        model = undouble(model, kind.prefixes)
-    return Name(prefix=prefix, model=model, kind=kind)
+    short = model if kind is None else undouble(model, kind.prefixes)
+    return Name(prefix=prefix, model=short, kind=kind, written=model)
 
 
 def undouble(model: str, prefixes: tuple[str, ...]) -> str:
@@ -53,11 +54,21 @@ def find(models: tuple[Model, ...] | None, wanted: str) -> Model | None:
     return None if position is None else models[position]
 
 
+_MOST_COMPARED = 48
+"""Names that are compared letter by letter; of more than that, those that share most with the wanted one."""
+
+
 def near(wanted: str, names: Sequence[str], most: int = 3) -> tuple[str, ...]:
     """Return the names that look most like the wanted one, best first."""
-    import difflib  # only a "no" pays for it
+    import difflib  # only a "no" pays for these
+    import heapq
 
     folded = {name.casefold(): name for name in names}
+    if len(folded) > _MOST_COMPARED:
+        # The full comparison costs some 50 µs a name, and the daemon's loop waits for it.
+        pieces = {wanted.casefold()[at : at + 3] for at in range(min(24, max(1, len(wanted) - 2)))}
+        alike = heapq.nlargest(_MOST_COMPARED, folded, key=lambda name: sum(map(name.__contains__, pieces)))
+        folded = {name: folded[name] for name in alike}
     close = difflib.get_close_matches(wanted.casefold(), folded, n=most, cutoff=0.5)
     return tuple(folded[name] for name in close)
 

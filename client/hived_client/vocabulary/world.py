@@ -39,6 +39,10 @@ GUESSED: frozenset[Source] = frozenset({"default"})
 """Sources of a URL that nobody gave: a default port proves nothing."""
 
 
+SLOTS = 64
+"""Endpoints that a daemon watches at most; the beat file has a row for each."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that an endpoint can serve."""
 
@@ -103,8 +107,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The environment variable that holds the key. The key itself is never here."""
     warnings: tuple[Fault, ...] = ()
     process: Process | None = None
-    cadence: float = 15.0
-    """Seconds from one look to the next in this state."""
     slot: int = -1
     """Row of the beat file that tells when this endpoint was last seen."""
 

@@ -1,0 +1,7 @@
+"""``python -m hived``."""
+
+import sys
+
+from hived.cli import main
+
+sys.exit(main())

@@ -1,0 +1,51 @@
+"""The command line. Each verb is a module that is imported when the verb is used.
+
+Exit codes: 0 yes; 1 no, with the sentence and the hint on stderr; 2 usage; 3 the daemon is not running;
+4 it does not answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+VERBS: dict[str, str] = {
+    "serve": "run the daemon in the foreground",
+    "status": "what is running here, and what is wrong",
+    "resolve": "how to call a model now, or why not",
+    "events": "print what changes, as it changes",
+    "start": "start a model server",
+    "stop": "stop a server that hived started",
+    "demo": "see all of it in a temporary home",
+    "completion": "print the completion for a shell",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from hived_client._version import __version__
+
+        print(f"hived {__version__}")
+        return 0
+    if words[0] not in VERBS:
+        print(f"hived: there is no verb {words[0]!r} → hived --help", file=sys.stderr)
+        return 2
+    from hived.cli.running import run
+
+    return run(words[0], words[1:])
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}}  {what}" for name, what in VERBS.items())
+    return (
+        "usage: hived VERB [OPTION …]\n\n"
+        "What local models can run right now, and exactly how to call them.\n\n"
+        f"{verbs}\n\n"
+        "hived VERB --help explains a verb; --version prints the version."
+    )

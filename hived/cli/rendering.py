@@ -1,0 +1,267 @@
+"""What people and programs are shown: plain text that fits a terminal and a pipe, and stable JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import msgspec
+
+from hived.cli.running import shown
+from hived_client.doors.files import Known
+from hived_client.resolution import Target
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.kinds import kind_named
+from hived_client.vocabulary.world import GUESSED, Endpoint, Model
+
+_COLOURS = {
+    "ready": "32",
+    "busy": "32",
+    "sleeping": "36",
+    "starting": "33",
+    "loading": "33",
+    "unknown": "33",
+    "lagging": "33",
+    "fresh": "32",
+}
+_BAD = "31"
+
+
+def is_colourful() -> bool:
+    """Tell whether stdout is a terminal that wants colour."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(word: str, state: str | None = None) -> str:
+    """Return a word in the colour of a state, where colour is wanted."""
+    if not is_colourful():
+        return word
+    return f"\x1b[{_COLOURS.get(state or word, _BAD)}m{word}\x1b[0m"
+
+
+def as_json(value: object) -> str:
+    """Return structs as readable JSON."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def world_document(known: Known) -> dict[str, object]:
+    """Return the World as the contract of ``hived status --json`` has it; unknown is null."""
+    world = known.world
+    problem = [known.problem] if known.problem is not None else []
+    return {
+        "generation": world.generation,
+        "verdict": known.verdict,
+        "age": known.age,
+        "daemon": _fields(world.daemon),
+        "configuration": _fields(world.configuration),
+        "hardware": world.hardware,
+        "endpoints": [_endpoint(known, endpoint) for endpoint in world.endpoints],
+        "models": [
+            _model(known, endpoint, model) for endpoint in world.endpoints for model in endpoint.models or ()
+        ],
+        "problems": [*problem, *world.problems],
+    }
+
+
+def status_lines(known: Known, width: int) -> list[str]:
+    """Return the World on one screen."""
+    rows = [_headline(known)]
+    if known.problem is not None:
+        rows.append(f"snapshot   {shown(known.problem.message)}")
+    world = known.world
+    if world.configuration is not None:
+        rows.append(f"{'config':10} {_home(world.configuration.path)}  {world.configuration.state}")
+    listed = [endpoint for endpoint in world.endpoints if not _is_absent_guess(endpoint)]
+    name_width = max([10, *(len(endpoint.name) for endpoint in listed)])
+    for endpoint in listed:
+        rows += _endpoint_lines(known, endpoint, name_width)
+    rows += _not_found(world.endpoints, name_width)
+    if not world.endpoints and known.verdict not in ("fresh", "lagging", "stale"):
+        rows.append("nothing is known yet; hived looks for servers once it runs")
+    if world.problems:
+        rows.append("")
+        rows.append("problems")
+        for problem in world.problems:
+            rows += _problem_lines(problem)
+    return [_fit(row, width) for row in rows]
+
+
+def target_lines(asked: str, target: Target) -> list[str]:
+    """Return an answer as text."""
+    target = target.shown()
+    facts = [target.state, _where(target.locality), _ago(target.age)]
+    rows = [
+        f"{shown(asked)} can be called",
+        f"  model      {shown(target.model)}",
+        f"  api_base   {shown(target.api_base)}",
+        f"  api_key    {target.api_key or 'none needed'}"
+        + (f" (from {target.key_ref})" if target.key_ref else ""),
+        f"  context    {f'{target.context:,} tokens' if target.context is not None else 'unknown'}",
+        f"  endpoint   {shown(target.endpoint)} ({', '.join(fact for fact in facts if fact)})",
+    ]
+    rows += [f"  {name:10} {value}" for name, value in target.extra.items()]
+    for warning in target.warnings:
+        rows.append(f"  warning    {shown(warning.message)}")
+        if warning.hint:
+            rows.append(f"             → {shown(warning.hint)}")
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in the two units that matter."""
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    for (name, size), (lower, lower_size) in pairwise(units):
+        if seconds >= size:
+            rest = int(seconds % size) // lower_size
+            return f"{int(seconds) // size} {name}" + (f" {rest} {lower}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def size(number: int) -> str:
+    """Return bytes in the unit that files are shown in."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit in ("B", "kB") or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def _headline(known: Known) -> str:
+    daemon = known.world.daemon
+    if known.verdict in ("absent", "foreign", "stopped") or daemon is None:
+        last = f"; last known generation {known.world.generation}" if known.world.generation else ""
+        word = "running, but its snapshot cannot be read" if _runs(known) else "not running"
+        return f"{'hived':10} {coloured(word, 'down')}{last}"
+    lasting = duration(max(0.0, time.time() - daemon.started_at))
+    word = {"fresh": "running", "lagging": "busy", "stale": "unresponsive"}[known.verdict]
+    age = (
+        "" if known.age is None or known.verdict == "fresh" else f", last heard of {duration(known.age)} ago"
+    )
+    return (
+        f"{'hived':10} {coloured(word, known.verdict)} {lasting}  version {daemon.version}  pid {daemon.pid}"
+        f"  {daemon.managed_by}  generation {known.world.generation}{age}"
+    )
+
+
+def _runs(known: Known) -> bool:
+    return known.verdict in ("fresh", "lagging", "stale")
+
+
+def _endpoint_lines(known: Known, endpoint: Endpoint, width: int) -> Iterable[str]:
+    seen = known.seen.get(endpoint.name)
+    facts = [
+        _address(endpoint.url),
+        endpoint.version or "",
+        _where(endpoint.locality),
+        "started by hived" if endpoint.source == "started" else "",
+        f"from {endpoint.origin}" if endpoint.source in ("configuration", "environment") else "",
+    ]
+    if seen is not None and seen.at is not None:
+        ago = _ago(max(0.0, time.time() - seen.at))
+        latency = f", answered in {duration(seen.latency)}" if seen.latency else ""
+        facts.append(f"{ago}{latency}")
+    state = coloured(endpoint.state) + " " * max(0, 11 - len(endpoint.state))
+    yield f"{shown(endpoint.name):{width}} {state} {'  '.join(fact for fact in facts if fact)}"
+    if endpoint.reason is not None and endpoint.source in GUESSED:
+        yield f"{'':{width}} {shown(endpoint.reason.message)}"
+    for model in (endpoint.models or ())[:20]:
+        yield f"{'':{width}} {_model_line(model)}"
+    more = len(endpoint.models or ()) - 20
+    if more > 0:
+        yield f"{'':{width}} … and {more} more (hived status --json lists all)"
+
+
+def _model_line(model: Model) -> str:
+    facts = [
+        model.state or "",
+        f"{model.progress:.0%}" if model.progress is not None else "",
+        f"{model.loaded_context:,} tokens" if model.loaded_context is not None else "",
+        f"of {model.context:,}" if model.context not in (None, model.loaded_context) else "",
+        model.quantization or "",
+        size(model.size) if model.size is not None else "",
+        " ".join(c for c in model.capabilities or () if c != "completion"),
+    ]
+    return f"{shown(model.name)}  {'  '.join(fact for fact in facts if fact)}"
+
+
+def _not_found(endpoints: Sequence[Endpoint], width: int) -> Iterable[str]:
+    by_provider: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        if _is_absent_guess(endpoint):
+            by_provider.setdefault(endpoint.provider, []).append(endpoint)
+    for provider, absent in by_provider.items():
+        kind = kind_named(provider)
+        title = kind.title if kind else provider
+        places = ", ".join(_address(endpoint.url) for endpoint in absent)
+        yield f"{provider:{width}} {title} was not found at {places}"
+
+
+def _problem_lines(problem: Fault) -> list[str]:
+    rows = [f"  {shown(problem.message)}"]
+    return [*rows, f"    → {shown(problem.hint)}"] if problem.hint else rows
+
+
+def _is_absent_guess(endpoint: Endpoint) -> bool:
+    return endpoint.source in GUESSED and endpoint.state in ("down", "unknown") and not endpoint.models
+
+
+def _fields(struct: msgspec.Struct | None) -> dict[str, object] | None:
+    return None if struct is None else msgspec.structs.asdict(struct)
+
+
+def _endpoint(known: Known, endpoint: Endpoint) -> dict[str, object]:
+    fields = msgspec.structs.asdict(endpoint)
+    seen = known.seen.get(endpoint.name)
+    for hidden in ("models", "models_at", "slot"):
+        del fields[hidden]
+    return fields | {
+        "observed_at": seen.at if seen else None,
+        "latency": seen.latency if seen else None,
+        "cadence": seen.cadence if seen else None,
+    }
+
+
+def _model(known: Known, endpoint: Endpoint, model: Model) -> dict[str, object]:
+    seen = known.seen.get(endpoint.name)
+    fields = msgspec.structs.asdict(model)
+    return fields | {
+        "provider": endpoint.provider,
+        "endpoint": endpoint.name,
+        "loaded": None if model.state is None else model.state == "loaded",
+        "locality": model.locality or endpoint.locality,
+        "observed_at": endpoint.models_at or (seen.at if seen else None),
+    }
+
+
+def _where(locality: str | None) -> str:
+    names = {"device": "this device", "lan": "this network", "internet": "the internet"}
+    return names.get(locality or "", "place unknown")
+
+
+def _ago(age: float | None) -> str:
+    return "never seen" if age is None else f"seen {duration(age)} ago"
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("http://")
+
+
+def _home(path: str) -> str:
+    home = os.path.expanduser("~")
+    return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
+
+
+def _fit(row: str, width: int) -> str:
+    if is_colourful() or width <= 0 or len(row) <= width:
+        return row
+    return row[: width - 1] + "…"

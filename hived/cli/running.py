@@ -1,0 +1,95 @@
+"""How every verb is run: arguments read, errors turned into a sentence, a hint and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from hived_client.errors import HivedError
+from hived_client.vocabulary.faults import Fault
+
+YES = 0
+NO = 1
+USAGE = 2
+NOT_RUNNING = 3
+UNRESPONSIVE = 4
+INTERRUPTED = 130
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+    def run(self, options: argparse.Namespace) -> int: ...
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Run one verb."""
+    module: Verb = importlib.import_module(f"hived.cli.{verb}")
+    parser = parser_of(verb, module)
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        return module.run(options)
+    except HivedError as error:
+        return report(error, as_json=getattr(options, "json", False))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has had enough (`hived events | head`): say nothing more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def parser_of(verb: str, module: Verb) -> argparse.ArgumentParser:
+    """Return the parser of one verb."""
+    from hived.cli import VERBS
+
+    parser = argparse.ArgumentParser(prog=f"hived {verb}", description=f"{VERBS[verb].capitalize()}.")
+    module.configure(parser)
+    return parser
+
+
+def report(error: HivedError, *, as_json: bool) -> int:
+    """Say what is wrong and what mends it; return the exit code."""
+    if as_json:
+        import msgspec
+
+        body = {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "alternatives": list(error.alternatives),
+        }
+        print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+    print(sentence(error.fault), file=sys.stderr)
+    for alternative in error.alternatives:
+        print(f"  instead: {shown(alternative)}", file=sys.stderr)
+    return exit_code(error)
+
+
+def exit_code(error: HivedError) -> int:
+    """Return the exit code of an error."""
+    if error.code in ("daemon.not_running", "daemon.absent"):
+        return NOT_RUNNING
+    if error.code in ("daemon.unresponsive", "protocol.broken", "draining"):
+        return UNRESPONSIVE
+    return NO
+
+
+def sentence(fault: Fault) -> str:
+    """Return a fault on one line, or two where there is something to type."""
+    text = shown(fault.message)
+    return f"{text}\n  → {shown(fault.hint)}" if fault.hint else text
+
+
+def shown(text: str) -> str:
+    """Return text that came from elsewhere with nothing in it that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,1 @@
+"""What the user has written down: configuration.json and the environment."""

@@ -1,0 +1,167 @@
+"""Read configuration.json and the environment, tolerantly. The file is Hive's: it is never written.
+
+A file that is missing is an empty one. A broken one changes nothing: the last good one is kept and the
+fault says where it breaks. An entry that cannot be used is reported and does not hide the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from hived.decisions.addresses import BadAddress, read_url
+from hived.decisions.expected import Given
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import KINDS, ProviderKind, kind_named
+from hived_client.vocabulary.world import Configuration
+
+MOST_BYTES = 16 * 1024 * 1024
+"""A configuration that is longer than this is not read."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What hived takes from the configuration and the environment."""
+
+    given: tuple[Given, ...] = ()
+    guess: bool = True
+    """Whether default ports are looked at."""
+    log_level: str = "info"
+    problems: tuple[Fault, ...] = ()
+
+
+def read_settings(
+    path: str, environment: Mapping[str, str], *, last_good: Settings | None, now: float
+) -> tuple[Settings, Configuration]:
+    """Read everything; the second value is what ``status`` shows of it. Never raises for content."""
+    try:
+        raw = _read(path)
+    except FileNotFoundError:
+        return _settings({}, path, environment), Configuration(path=path, state="missing", loaded_at=now)
+    except OSError as error:
+        problem = fault("configuration.unreadable", path=path, why=error.strerror or "unknown")
+        return _kept(last_good, path, environment, problem, now)
+    try:
+        document = json.loads(raw.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        problem = fault(
+            "configuration.broken", path=path, line=error.lineno, column=error.colno, why=error.msg
+        )
+        return _kept(last_good, path, environment, problem, now)
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        problem = fault("configuration.broken", path=path, line=1, column=1, why=type(error).__name__)
+        return _kept(last_good, path, environment, problem, now)
+    if not isinstance(document, dict):
+        problem = fault("configuration.invalid", path=path, where="the whole file", why="is not an object")
+        return _kept(last_good, path, environment, problem, now)
+    settings = _settings(document, path, environment)
+    first = settings.problems[0] if settings.problems else None
+    return settings, Configuration(path=path, state="ok", error=first, loaded_at=now)
+
+
+def _read(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        raw = file.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise OSError(0, f"it is longer than {MOST_BYTES} bytes")
+    return raw
+
+
+def _kept(
+    last_good: Settings | None, path: str, environment: Mapping[str, str], problem: Fault, now: float
+) -> tuple[Settings, Configuration]:
+    settings = last_good if last_good is not None else _settings({}, path, environment)
+    return settings, Configuration(path=path, state="broken", error=problem, loaded_at=now)
+
+
+def _settings(document: Mapping[str, object], path: str, environment: Mapping[str, str]) -> Settings:
+    problems: list[Fault] = []
+    given = [*_providers(document.get("providers"), path, problems), *_from_environment(environment)]
+    own = document.get("hived")
+    options = own if isinstance(own, dict) else {}
+    level = options.get("log_level")
+    return Settings(
+        given=tuple(given),
+        guess=options.get("guess") is not False,
+        log_level=level if isinstance(level, str) else "info",
+        problems=tuple(problems),
+    )
+
+
+def _providers(section: object, path: str, problems: list[Fault]) -> Sequence[Given]:
+    if section is None:
+        return ()
+    if not isinstance(section, dict):
+        problems.append(fault("configuration.invalid", path=path, where="providers", why="is not an object"))
+        return ()
+    given = []
+    for name, entry in section.items():
+        try:
+            one = _provider(name, entry)
+        except BadAddress as error:
+            where = f"providers.{str(name)[:64]}"
+            problems.append(fault("configuration.invalid", path=path, where=where, why=str(error)))
+        else:
+            given += [one] if one is not None else []
+    return given
+
+
+def _provider(name: str, entry: object) -> Given | None:
+    if not _NAME.fullmatch(name):
+        raise BadAddress("has a name that is not letters, digits, dots, dashes and underscores")
+    if not isinstance(entry, dict):
+        raise BadAddress("is not an object")
+    kind = _kind(name, entry.get("like"))
+    base = entry.get("api_base")
+    if base is None:
+        return None  # an entry may only say autostart
+    if not isinstance(base, str):
+        raise BadAddress("has an api_base that is not text")
+    try:
+        url = read_url(base)
+    except BadAddress as error:
+        raise BadAddress(f"has an api_base that {error}") from error
+    key = entry.get("api_key_env_var")
+    if key is not None and not (isinstance(key, str) and _VARIABLE.fullmatch(key)):
+        raise BadAddress("has an api_key_env_var that is not the name of a variable")
+    return Given(
+        name=name,
+        provider=kind.name,
+        url=url,
+        source="configuration",
+        origin=f"providers.{name}.api_base",
+        key_ref=key,
+    )
+
+
+def _kind(name: str, like: object) -> ProviderKind:
+    known = ", ".join(kind.name for kind in KINDS)
+    if like is not None and not isinstance(like, str):
+        raise BadAddress("has a 'like' that is not text")
+    kind = kind_named(like if like is not None else name)
+    if kind is None:
+        raise BadAddress(f"is not like any known provider; 'like' can be {known}")
+    return kind
+
+
+def _from_environment(environment: Mapping[str, str]) -> Sequence[Given]:
+    """Read ``LLAMA_ARG_HOST`` and ``LLAMA_ARG_PORT``, llama-server's ``--host`` and ``--port``."""
+    host, port = environment.get("LLAMA_ARG_HOST", "").strip(), environment.get("LLAMA_ARG_PORT", "").strip()
+    if not host and not port:
+        return ()
+    first = host.split(",")[0].strip() or "127.0.0.1"
+    if first.endswith(".sock"):
+        return ()  # a Unix socket: LiteLLM could not call it
+    shown = f"[{first}]" if ":" in first and not first.startswith("[") else first
+    try:
+        url = read_url(f"http://{shown}:{port or 8080}")
+    except BadAddress:
+        return ()
+    variables = " and ".join(n for n, v in (("LLAMA_ARG_HOST", host), ("LLAMA_ARG_PORT", port)) if v)
+    return (Given(name="llamacpp", provider="llamacpp", url=url, source="environment", origin=variables),)

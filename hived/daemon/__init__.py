@@ -1,0 +1,1 @@
+"""The running thing. One writer makes the World; everything else here reads it."""

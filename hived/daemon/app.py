@@ -1,0 +1,353 @@
+"""The daemon, put together: the only place that knows every concrete part.
+
+    lock → last known World → snapshot (warm) → socket → READY → monitors → fresh snapshot
+
+Clients have yesterday's answer, with its age, before the first probe has run. The end runs the other
+way: no new connections, half-close, the last snapshot, our socket unlinked, the lock given back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+
+from hived.configuration.reading import Settings, read_settings
+from hived.daemon.clock import Clock
+from hived.daemon.fleet import Fleet
+from hived.daemon.instance import AlreadyRunning, Instance
+from hived.daemon.jobs import Jobs
+from hived.daemon.logs import configure_logs
+from hived.daemon.methods import Methods
+from hived.daemon.monitor import Monitor, knock
+from hived.daemon.notify import Notifier, managed_by
+from hived.daemon.publish import Publisher, read_last_known
+from hived.daemon.server import Server
+from hived.daemon.store import Store
+from hived.daemon.supervise import Supervisor
+from hived.daemon.watching import SystemProcesses
+from hived.decisions.expected import expected
+from hived.decisions.transitions import configure, expect, introduce, remember
+from hived.machine.records import Records
+from hived.providers.base import Probe
+from hived.providers.http import Http
+from hived.providers.llamacpp import LlamaCpp
+from hived_client._version import __version__
+from hived_client.doors.boot import boot_id
+from hived_client.doors.paths import Places, ensure_folder
+from hived_client.doors.snapshot import BEAT_INTERVAL
+from hived_client.errors import HivedError
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.kinds import kind_named
+from hived_client.vocabulary.world import Daemon, Endpoint, World
+
+CONFIGURATION_POLL = 2.0
+"""Seconds between two looks at the configuration's date."""
+SELF_CHECK = 2.0
+"""Seconds between two looks at our own lock and socket."""
+
+EXIT_ALREADY_RUNNING = 75
+EXIT_BAD_INSTALLATION = 78
+
+log = structlog.get_logger(__name__)
+
+
+class App:
+    """One daemon."""
+
+    def __init__(self, places: Places, environment: Mapping[str, str], clock: Clock | None = None) -> None:
+        self._places = places
+        self._environment = environment
+        self._clock = clock or Clock()
+        self._notifier = Notifier(environment)
+        self._instance = Instance(places)
+        self._id = uuid.uuid4()
+        self._stopping = anyio.Event()
+        self._reloading = anyio.Event()
+        self._settings: Settings | None = None
+
+    def __repr__(self) -> str:
+        return f"<App {self._places.runtime}>"
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Be the daemon until ``stop``, ``retire`` or a signal. Raises ``Unavailable`` where it cannot be."""
+        try:
+            self._instance.acquire()
+            for path in (self._places.state, self._places.logs, self._places.started):
+                ensure_folder(path)
+            self._assemble()
+            listener = self._instance.bind()
+            await self._serve(listener, task_status)
+        except HivedError as error:
+            self._notifier.failed(error.fault)
+            raise
+        finally:
+            self._instance.release()
+        log.info("daemon.stopped")
+
+    def stop(self) -> None:
+        """End in good order."""
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the configuration again, soon."""
+        self._reloading.set()
+
+    def statistics(self) -> dict[str, object]:
+        """Return what every part counts about itself."""
+        return {
+            "store": self._store.statistics(),
+            "publisher": self._publisher.statistics(),
+            "server": self._server.statistics(),
+            "supervisor": self._supervisor.statistics(),
+            "monitors": self._fleet.statistics(),
+            "jobs": self._jobs.statistics(),
+            "http": {"requests": self._http.requests},
+        }
+
+    def _assemble(self) -> None:
+        last = read_last_known(self._places.last_known)
+        world = remember(last) if last is not None else World(generation=0)
+        self._store = Store(world, self._clock)
+        self._publisher = Publisher(self._store, self._places, self._clock, self._id.bytes)
+        # A schedule needs to be uneven, not unguessable.
+        chance = random.Random().random
+        self._supervisor = Supervisor(chance)
+        self._http = Http()
+        probes: tuple[Probe, ...] = (LlamaCpp(self._http, self._environment),)
+        self._probes = {probe.provider: probe for probe in probes}
+        self._jobs = Jobs(
+            self._store,
+            Records(Path(self._places.started)),
+            logs=self._places.logs,
+            environment=self._environment,
+            clock=self._clock,
+            reconcile=self._reconcile,
+            poke=lambda name: self._fleet.poke(name),
+        )
+        self._jobs.find_again()
+        processes = SystemProcesses()
+
+        def make(endpoint: Endpoint) -> Monitor | None:
+            probe = self._probes.get(endpoint.provider)
+            if probe is None:
+                return None
+            return Monitor(
+                endpoint.name,
+                probe,
+                self._store,
+                background=self._jobs,
+                processes=processes,
+                knock=knock,
+                random=chance,
+                clock=self._clock,
+            )
+
+        self._fleet = Fleet(self._store, self._supervisor, make)
+        methods = Methods(
+            self._store,
+            self._fleet,
+            self._jobs,
+            reload=self._reload,
+            retire=self.stop,
+            statistics=self.statistics,
+        )
+        self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
+        self._store.update(lambda world: introduce(world, self._daemon()))
+        self._read_configuration()
+
+    def _daemon(self) -> Daemon:
+        return Daemon(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._clock.wall(),
+            managed_by=managed_by(self._environment),
+            socket=self._places.socket,
+            id=self._id.hex,
+            boot=boot_id(),
+        )
+
+    async def _serve(self, listener: socket.socket, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with anyio.create_task_group() as everything:
+            everything.start_soon(self._signals, everything.cancel_scope)
+            async with anyio.create_task_group() as background:
+                async with anyio.create_task_group() as serving:
+                    acceptor = await self._accept(serving, listener)
+                    self._publisher.publish()
+                    background.start_soon(self._supervisor.keep, "publisher", self._publisher.run)
+                    background.start_soon(self._supervisor.keep, "memory", self._publisher.run_memory)
+                    background.start_soon(self._supervisor.keep, "configuration", self._watch_configuration)
+                    background.start_soon(self._supervisor.keep, "jobs", self._jobs.run)
+                    background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
+                    self._announce()
+                    task_status.started()
+                    await self._beat(serving, acceptor)
+                    self._notifier.stopping()
+                    log.info("daemon.stopping")
+                    acceptor_now = self._acceptor
+                    await self._server.drain()
+                    acceptor_now.cancel()
+                    serving.cancel_scope.cancel()
+                background.cancel_scope.cancel()
+            self._publisher.finish()
+            await self._http.aclose()
+            everything.cancel_scope.cancel()
+
+    async def _accept(self, tasks: anyio.abc.TaskGroup, listener: socket.socket) -> anyio.CancelScope:
+        scope = anyio.CancelScope()
+
+        async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+            with scope, listener:
+                await self._server.run(listener, task_status=task_status)
+
+        await tasks.start(serve)
+        self._acceptor = scope
+        return scope
+
+    def _announce(self) -> None:
+        self._instance.leave_breadcrumb(
+            {
+                "pid": os.getpid(),
+                "runtime": self._places.runtime,
+                "daemon_id": self._id.hex,
+                "boot_id": boot_id(),
+                "version": __version__,
+            }
+        )
+        log.info("daemon.ready", socket=self._places.socket, version=__version__, pid=os.getpid())
+        self._notifier.ready()
+
+    async def _beat(self, tasks: anyio.abc.TaskGroup, acceptor: anyio.CancelScope) -> None:
+        """Beat until it is time to stop. The daemon's own pulse: what hangs the loop stops the beat."""
+        checked = anyio.current_time()
+        while not self._stopping.is_set():
+            self._publisher.beat()
+            self._notifier.alive()
+            if anyio.current_time() - checked >= SELF_CHECK:
+                checked = anyio.current_time()
+                if not self._instance.is_intact():
+                    acceptor = await self._recover(tasks, acceptor)
+            with anyio.move_on_after(BEAT_INTERVAL):
+                await self._stopping.wait()
+
+    async def _recover(self, tasks: anyio.abc.TaskGroup, acceptor: anyio.CancelScope) -> anyio.CancelScope:
+        """Our folder was removed under us: make it again, unless another daemon was quicker."""
+        log.warning("runtime.lost", path=self._places.folder)
+        try:
+            listener = self._instance.recover()
+        except AlreadyRunning:
+            log.warning("daemon.superseded", path=self._places.folder)
+            self.stop()
+            return acceptor
+        except HivedError as error:
+            log.warning("runtime.not_recovered", why=error.message)
+            return acceptor
+        acceptor.cancel()
+        self._publisher.reopen()
+        return await self._accept(tasks, listener)
+
+    async def _signals(self, scope: anyio.CancelScope) -> None:
+        if not _is_main_thread():
+            return
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self.reload()
+                elif self._stopping.is_set():
+                    log.warning("daemon.killed", signal=number.name)
+                    scope.cancel()
+                else:
+                    log.info("daemon.signalled", signal=signal.Signals(number).name)
+                    self.stop()
+
+    async def _watch_configuration(self) -> None:
+        """Read the configuration when it changes, when told to, and now and then in case nobody told."""
+        known = _mark(self._places.configuration)
+        while True:
+            with anyio.move_on_after(CONFIGURATION_POLL):
+                await self._reloading.wait()
+                self._reloading = anyio.Event()
+                known = None
+            mark = _mark(self._places.configuration)
+            if mark != known or known is None:
+                known = mark
+                await self._reload()
+
+    async def _reload(self) -> None:
+        self._notifier.reloading(self._clock.monotonic_ns())
+        self._read_configuration()
+        self._notifier.ready()
+
+    def _read_configuration(self) -> None:
+        settings, configuration = read_settings(
+            self._places.configuration,
+            self._environment,
+            last_good=self._settings,
+            now=self._clock.wall(),
+        )
+        self._settings = settings
+        configure_logs(settings.log_level)
+        self._store.update(lambda world: configure(world, configuration))
+        self._reconcile()
+        if configuration.error is not None:
+            log.warning("configuration.problem", why=configuration.error.message)
+
+    def _reconcile(self) -> None:
+        """Make the endpoints those of the configuration, of what was started, and of the default ports."""
+        settings = self._settings or Settings()
+        endpoints = expected(
+            (*settings.given, *self._jobs.given()), watched=tuple(self._probes), guess=settings.guess
+        )
+        unwatched = tuple(
+            endpoint if endpoint.provider in self._probes else _unwatched(endpoint) for endpoint in endpoints
+        )
+        self._store.update(lambda world: expect(world, unwatched))
+
+
+def serve(places: Places, environment: Mapping[str, str], *, backend: str = "asyncio") -> int:
+    """Run the daemon in this process; return its exit code: 0, 75 (already running) or 78 (cannot run)."""
+    configure_logs("info")
+    app_failed: list[HivedError] = []
+
+    async def main() -> None:
+        try:
+            await App(places, environment).run()
+        except HivedError as error:
+            app_failed.append(error)
+
+    anyio.run(main, backend=backend)
+    if not app_failed:
+        return 0
+    log.error("daemon.failed", code=app_failed[0].code, why=app_failed[0].message, hint=app_failed[0].hint)
+    return EXIT_ALREADY_RUNNING if isinstance(app_failed[0], AlreadyRunning) else EXIT_BAD_INSTALLATION
+
+
+def _unwatched(endpoint: Endpoint) -> Endpoint:
+    import msgspec
+
+    kind = kind_named(endpoint.provider)
+    title = kind.title if kind else endpoint.provider
+    return msgspec.structs.replace(endpoint, reason=fault("server.unwatched", title=title, url=endpoint.url))
+
+
+def _mark(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _is_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,59 @@
+"""Where log lines go: the journal, a terminal, or JSON lines; always on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import structlog
+
+_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+
+
+def configure_logs(level: str) -> None:
+    """Set up structlog for this process. Unknown levels mean ``info``."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+    ]
+    chain: list[structlog.typing.Processor]
+    if _is_journal():
+        chain = [*shared, structlog.processors.format_exc_info, _journal]
+    elif sys.stderr.isatty():
+        stamp: structlog.typing.Processor = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        colors = "NO_COLOR" not in os.environ
+        chain = [stamp, *shared, structlog.dev.ConsoleRenderer(colors=colors)]
+    else:
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        chain = [
+            stamp,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(sort_keys=False),
+        ]
+    structlog.configure(
+        processors=chain,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _is_journal() -> bool:
+    """Tell whether stderr is the journal's, which then adds time and unit by itself."""
+    try:
+        device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+        found = os.fstat(2)
+        return (int(device), int(inode)) == (found.st_dev, found.st_ino)
+    except (ValueError, OSError):
+        return False
+
+
+def _journal(logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict) -> str:
+    level = _PRIORITY.get(str(event.pop("level", "info")), 6)
+    name = event.pop("event", "")
+    fields = " ".join(f"{key}={value!r}" for key, value in event.items() if value is not None)
+    return f"<{level}>{name} {fields}".replace("\n", "\n  ")

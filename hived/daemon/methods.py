@@ -1,0 +1,144 @@
+"""What can be asked on the socket: one function a method, from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from hived.daemon.fleet import Fleet
+from hived.daemon.jobs import Jobs
+from hived.daemon.server import Method, Talk
+from hived.daemon.store import Store
+from hived_client.doors.ask import Resolved
+from hived_client.doors.wire import (
+    Nothing,
+    Refreshed,
+    RefreshParams,
+    ResolveParams,
+    StartParams,
+    StopParams,
+)
+from hived_client.errors import Refused
+from hived_client.resolution import Answer, Target, concerned
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.world import World
+
+LONGEST_WAIT = 60.0
+"""Seconds for which a question may wait for a look, whatever it asks for."""
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+class Methods:
+    """The daemon's verbs."""
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        jobs: Jobs,
+        *,
+        reload: Callable[[], Awaitable[None]],
+        retire: Callable[[], None],
+        statistics: Callable[[], dict[str, object]],
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._jobs = jobs
+        self._reload = reload
+        self._retire = retire
+        self._statistics = statistics
+
+    def table(self) -> Mapping[str, Method]:
+        """Return every method by name; ``subscribe`` is the server's own."""
+        return {
+            "world": self.world,
+            "resolve": self.resolve,
+            "refresh": self.refresh,
+            "start": self.start,
+            "stop": self.stop,
+            "reload": self.reload,
+            "retire": self.retire,
+            "statistics": self.statistics,
+        }
+
+    async def world(self, params: bytes, talk: Talk) -> World:
+        """Return the World."""
+        return self._store.world
+
+    async def resolve(self, params: bytes, talk: Talk) -> Resolved:
+        """Answer a question; look again, within its timeout, before saying no or believing old facts."""
+        asked = _decode(params, ResolveParams)
+        found = self._store.answer(asked.question)
+        if asked.fresh or not self._is_settled(found):
+            names = concerned(self._store.catalogue, asked.question)
+            waited = [name for name in names if asked.fresh or self._is_worth_waiting_for(name)]
+            for name in set(names) - set(waited):
+                self._fleet.poke(name)
+            if waited:
+                with anyio.move_on_after(_bounded(asked.timeout)):
+                    await self._fleet.refresh(waited)
+                found = self._store.answer(asked.question)
+        if isinstance(found, Target):
+            return Resolved(
+                generation=self._store.world.generation, target=found, age=self._store.age(found.endpoint)
+            )
+        return Resolved(generation=self._store.world.generation, refusal=found)
+
+    async def refresh(self, params: bytes, talk: Talk) -> Refreshed:
+        """Look at one endpoint, or at all, and wait for it."""
+        asked = _decode(params, RefreshParams)
+        names = [endpoint.name for endpoint in self._store.world.endpoints]
+        if asked.endpoint is not None:
+            if asked.endpoint not in names:
+                raise Refused(fault("provider.unknown", prefix=asked.endpoint, known=", ".join(names)))
+            names = [asked.endpoint]
+        with anyio.move_on_after(_bounded(asked.timeout)):
+            await self._fleet.refresh(names)
+        return Refreshed(generation=self._store.world.generation)
+
+    async def start(self, params: bytes, talk: Talk) -> msgspec.Struct:
+        """Start a server; tell how far it is."""
+        return await self._jobs.start(_decode(params, StartParams), talk.tell)
+
+    async def stop(self, params: bytes, talk: Talk) -> msgspec.Struct:
+        """Stop servers that hived started."""
+        return await self._jobs.stop(_decode(params, StopParams))
+
+    async def reload(self, params: bytes, talk: Talk) -> Refreshed:
+        """Read the configuration again."""
+        await self._reload()
+        return Refreshed(generation=self._store.world.generation)
+
+    async def retire(self, params: bytes, talk: Talk) -> Nothing:
+        """End in good order, after this reply."""
+        self._retire()
+        return Nothing()
+
+    async def statistics(self, params: bytes, talk: Talk) -> dict[str, object]:
+        """Return what every part counts about itself."""
+        return self._statistics()
+
+    def _is_settled(self, found: Answer) -> bool:
+        return isinstance(found, Target) and self._store.is_young(found.endpoint)
+
+    def _is_worth_waiting_for(self, name: str) -> bool:
+        """Tell whether a look can come to something else within a moment.
+
+        A server that was just found to be silent costs its whole timeout again: the question is
+        answered from that look, and the next one begins meanwhile.
+        """
+        endpoint = self._store.endpoint(name)
+        return endpoint is None or endpoint.state != "unreachable" or not self._store.is_young(name)
+
+
+def _decode(params: bytes, shape: type[P]) -> P:
+    return msgspec.msgpack.decode(params, type=shape)
+
+
+def _bounded(timeout: float) -> float:
+    # A NaN would never pass, and is what msgpack lets through.
+    return min(LONGEST_WAIT, max(0.0, timeout)) if timeout == timeout else 0.0

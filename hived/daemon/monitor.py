@@ -1,0 +1,256 @@
+"""One monitor an endpoint: look, tell the World, and wait until there is cause to look again.
+
+Cause is: the time has come, a knock came out otherwise than the state says, the server's process ended
+or was stopped, the server itself said that something changed, or somebody asked. Whoever asks while a
+look is already due shares it; a look that had begun before the question does not count as its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+import anyio.abc
+import structlog
+
+from hived.daemon.clock import Clock
+from hived.daemon.store import Store
+from hived.daemon.watching import ProcessWatch
+from hived.decisions.addresses import host_and_port
+from hived.decisions.cadence import Plan, plan
+from hived.decisions.outcomes import Circumstances, NoAnswer, Observation
+from hived.decisions.transitions import observe
+from hived.providers.base import Probe
+from hived_client.vocabulary.world import CALLABLE, Endpoint
+
+KNOCK_TIMEOUT = 1.0
+"""Seconds for a knock."""
+
+PUSH_PAUSE = 0.1
+"""Seconds between two looks that a server's own events cause."""
+
+PUSH_AGAIN = 5.0
+"""Seconds before an event stream that ended is opened again."""
+
+LATE = 0.05
+"""Seconds to wait for the port of a process that is being replaced, before its end is believed."""
+
+log = structlog.get_logger(__name__)
+
+Knock = Callable[[str, int], Awaitable[bool]]
+
+
+class Background(Protocol):
+    """What hived knows of a server that it started itself."""
+
+    def circumstances(self, endpoint: Endpoint) -> Circumstances: ...
+
+
+class Monitor:
+    """Watches one endpoint for as long as it is in the World."""
+
+    def __init__(
+        self,
+        name: str,
+        probe: Probe,
+        store: Store,
+        *,
+        background: Background,
+        processes: ProcessWatch,
+        knock: Knock,
+        random: Callable[[], float],
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self._probe = probe
+        self._store = store
+        self._background = background
+        self._processes = processes
+        self._knock = knock
+        self._random = random
+        self._clock = clock
+        self._cause = anyio.Event()
+        self._asked = 0
+        self._answered = 0
+        self._looked = anyio.Event()
+        self._failures = 0
+        self._watched = False
+        self._watching = False
+        self._sought: float | None = None
+        self._pushing = False
+        self.looks = 0
+        self.knocks = 0
+
+    def __repr__(self) -> str:
+        return f"<Monitor {self.name}, {self.looks} looks, {self.knocks} knocks>"
+
+    def statistics(self) -> dict[str, int | bool]:
+        """Return counts for ``hived status``."""
+        return {
+            "looks": self.looks,
+            "knocks": self.knocks,
+            "failures": self._failures,
+            "watched": self._watched,
+            "pushed": self._pushing,
+        }
+
+    def poke(self) -> None:
+        """Give cause for a look now."""
+        self._asked += 1
+        self._cause.set()
+
+    async def refresh(self) -> None:
+        """Have the server looked at, and wait for that look. Any number of callers share one."""
+        self._asked += 1
+        wanted = self._asked
+        self._cause.set()
+        while self._answered < wanted:
+            await self._looked.wait()
+
+    async def run(self) -> None:
+        """Watch until the endpoint is no longer in the World."""
+        self._watched = self._watching = self._pushing = False
+        self._sought = None
+        async with anyio.create_task_group() as tasks:
+            thorough = True
+            while True:
+                endpoint = self._store.endpoint(self.name)
+                if endpoint is None:
+                    break
+                after, next_plan = await self._look(endpoint, thorough=thorough)
+                if after is None:
+                    break
+                self._follow(after, tasks)
+                thorough = await self._wait(after, next_plan)
+            tasks.cancel_scope.cancel()
+
+    async def _look(self, endpoint: Endpoint, *, thorough: bool) -> tuple[Endpoint | None, Plan]:
+        answers = self._asked
+        self._cause = anyio.Event()
+        self.looks += 1
+        began = anyio.current_time()
+        outcome = await self._probe.look(endpoint, thorough=thorough)
+        latency = anyio.current_time() - began
+        self._failures = self._failures + 1 if isinstance(outcome, NoAnswer) else 0
+        observation = Observation(
+            endpoint=self.name,
+            at=self._clock.wall(),
+            outcome=outcome,
+            circumstances=self._background.circumstances(endpoint),
+        )
+        self._store.update(lambda world: observe(world, observation))
+        after = self._store.endpoint(self.name)
+        next_plan = self._plan(after or endpoint)
+        if after is not None:
+            self._store.saw(self.name, latency=latency, cadence=next_plan.cadence)
+            if after.state != endpoint.state:
+                log.info(
+                    "endpoint.changed",
+                    endpoint=self.name,
+                    before=endpoint.state,
+                    after=after.state,
+                    why=after.reason.message if after.reason else None,
+                )
+        self._answered = answers
+        looked, self._looked = self._looked, anyio.Event()
+        looked.set()
+        return after, next_plan
+
+    async def _wait(self, endpoint: Endpoint, next_plan: Plan) -> bool:
+        """Wait for cause to look again; return whether nothing of before is to be believed then."""
+        look_at = None if next_plan.look is None else anyio.current_time() + next_plan.look
+        while True:
+            waits = [look_at - anyio.current_time()] if look_at is not None else []
+            waits += [next_plan.knock] if next_plan.knock is not None else []
+            with anyio.move_on_after(max(0.0, min(waits)) if waits else None):
+                await self._cause.wait()
+                return True
+            if look_at is not None and anyio.current_time() >= look_at:
+                return endpoint.state not in CALLABLE
+            if next_plan.knock is not None and await self._knock_says_otherwise(endpoint):
+                return True
+            if endpoint.state == "down":
+                self._failures += 1
+                next_plan = self._plan(endpoint)
+
+    async def _knock_says_otherwise(self, endpoint: Endpoint) -> bool:
+        self.knocks += 1
+        began = anyio.current_time()
+        accepted = await self._knock(*host_and_port(endpoint.url))
+        there = endpoint.state != "down"
+        if accepted is not there:
+            return True
+        if endpoint.state not in CALLABLE:
+            # The knock has confirmed all that is known; of a server that is ready it proves too little.
+            self._store.saw(
+                self.name, latency=anyio.current_time() - began, cadence=self._plan(endpoint).cadence
+            )
+        return False
+
+    def _plan(self, endpoint: Endpoint) -> Plan:
+        return plan(
+            endpoint,
+            failures=self._failures,
+            now=self._clock.wall(),
+            watched=self._watched,
+            random=self._random,
+        )
+
+    def _follow(self, endpoint: Endpoint, tasks: anyio.abc.TaskGroup) -> None:
+        """Have the system and the server tell us what they can, once the server answers."""
+        # Finding a process by its port reads all of /proc: once for each time that the server came up.
+        sought = endpoint.since == self._sought
+        if endpoint.locality == "device" and endpoint.state != "down" and not self._watching and not sought:
+            self._watching = True
+            self._sought = endpoint.since
+            tasks.start_soon(self._follow_process, endpoint)
+        if endpoint.state in CALLABLE and self._probe.has_push(endpoint) and not self._pushing:
+            self._pushing = True
+            tasks.start_soon(self._follow_push, endpoint)
+
+    async def _follow_process(self, endpoint: Endpoint) -> None:
+        def found() -> None:
+            self._watched = True
+
+        try:
+            await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
+            if self._watched:
+                self._sought = None
+                self.poke()
+                await anyio.sleep(LATE)
+        finally:
+            self._watched = self._watching = False
+
+    async def _follow_push(self, endpoint: Endpoint) -> None:
+        soon = anyio.Event()
+
+        async def look_soon() -> None:
+            nonlocal soon
+            while True:
+                await soon.wait()
+                soon = anyio.Event()
+                self.poke()
+                await anyio.sleep(PUSH_PAUSE)
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(look_soon)
+                await self._probe.push(endpoint, lambda: soon.set())
+                tasks.cancel_scope.cancel()
+            self.poke()
+            await anyio.sleep(PUSH_AGAIN)
+        finally:
+            self._pushing = False
+
+
+async def knock(host: str, port: int) -> bool:
+    """Open a TCP connection and close it; tell whether it was accepted."""
+    with anyio.move_on_after(KNOCK_TIMEOUT):
+        try:
+            stream = await anyio.connect_tcp(host, port)
+        except OSError:
+            return False
+        await stream.aclose()
+        return True
+    return False

@@ -1,0 +1,75 @@
+"""Tell whoever started the daemon how it goes: systemd over its datagram socket, a client over a pipe."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+import msgspec
+
+from hived_client.doors.launch import NOTIFY_FD, Report
+from hived_client.vocabulary.faults import Fault
+
+
+class Notifier:
+    """Reports to systemd (``NOTIFY_SOCKET``) and to a launching client (``HIVED_NOTIFY_FD``)."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        pipe = environment.get(NOTIFY_FD, "")
+        self._pipe = int(pipe) if pipe.isdigit() else -1
+
+    def ready(self) -> None:
+        """Say that clients can connect."""
+        self._systemd("READY=1")
+        self._report(Report(ready=True, pid=os.getpid()))
+
+    def failed(self, problem: Fault) -> None:
+        """Say why there will be no daemon."""
+        self._systemd(f"STATUS={problem.message}")
+        self._report(Report(ready=False, pid=os.getpid(), fault=problem))
+
+    def reloading(self, monotonic_ns: int) -> None:
+        """Say that the configuration is read again; ``ready`` ends it."""
+        self._systemd(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the daemon is on its way out."""
+        self._systemd("STOPPING=1")
+
+    def alive(self) -> None:
+        """Feed the watchdog; called only by the loop that has just checked that its services move."""
+        self._systemd("WATCHDOG=1")
+
+    def _systemd(self, text: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(text.encode(), self._address)
+        except OSError:
+            return  # the manager is gone or busy; the daemon's work does not depend on it
+
+    def _report(self, report: Report) -> None:
+        if self._pipe < 0:
+            return
+        try:
+            os.write(self._pipe, msgspec.json.encode(report) + b"\n")
+            os.close(self._pipe)
+        except OSError:
+            pass
+        self._pipe = -1
+
+
+def managed_by(environment: Mapping[str, str]) -> str:
+    """Return who looks after this daemon."""
+    if environment.get("HIVED_MANAGED_BY") == "client":
+        return "client"
+    if environment.get("NOTIFY_SOCKET") or environment.get("INVOCATION_ID"):
+        return "systemd"
+    if environment.get("XPC_SERVICE_NAME", "0") not in ("0", ""):
+        return "launchd"
+    return "foreground"

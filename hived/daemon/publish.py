@@ -1,0 +1,190 @@
+"""Write the World where every client reads it, and keep a copy that outlives the machine's sleep.
+
+The snapshot is written when the World changes, at most twenty times a second, and an endpoint that did
+not change is not encoded again. The beat is written twice a second by the daemon's own loop: a loop
+that hangs must look hung.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+
+from hived.daemon.clock import Clock
+from hived.daemon.store import Store
+from hived_client.doors.paths import Places
+from hived_client.doors.snapshot import (
+    STOPPED,
+    WARM,
+    Entry,
+    decode_snapshot,
+    encode_beat,
+    encode_endpoint,
+    encode_snapshot,
+)
+from hived_client.doors.whole import write_whole
+from hived_client.errors import HivedError
+from hived_client.vocabulary.world import CALLABLE, Endpoint, World
+
+COALESCE = 0.05
+"""Seconds between two snapshots, at least."""
+
+RETRY = 1.0
+"""Seconds between two tries while the folder can not be written."""
+
+REMEMBER_EVERY = 5.0
+"""Seconds between two copies to the state folder, at least."""
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Writes the snapshot, the beat and the last known World."""
+
+    def __init__(self, store: Store, places: Places, clock: Clock, daemon_id: bytes) -> None:
+        self._store = store
+        self._places = places
+        self._clock = clock
+        self._id = daemon_id
+        self._entries: dict[str, tuple[Endpoint, Entry]] = {}
+        self._published = -1
+        self._remembered = -1
+        self._beat_fd = -1
+        self._failing = False
+        self.writes = 0
+
+    def __repr__(self) -> str:
+        return f"<Publisher generation {self._published}, {self.writes} writes>"
+
+    def statistics(self) -> dict[str, int | bool]:
+        """Return counts for ``hived status``."""
+        return {"published": self._published, "writes": self.writes, "failing": self._failing}
+
+    async def run(self) -> None:
+        """Publish every change."""
+        while True:
+            self.publish()
+            # What changes meanwhile is written together; a disk that is full is not tried in a hurry.
+            await anyio.sleep(RETRY if self._failing else COALESCE)
+            await self._store.wait_changed(self._published)
+
+    async def run_memory(self) -> None:
+        """Copy the World to the state folder, now and then, when it has changed."""
+        while True:
+            await self._store.wait_changed(self._remembered)
+            world = self._dated()
+            await anyio.to_thread.run_sync(self._remember, world)
+            self._remembered = world.generation
+            await anyio.sleep(REMEMBER_EVERY)
+
+    def publish(self, *, flags: int = 0) -> None:
+        """Write the snapshot, then the beat. A disk that is full loses neither the World nor the daemon."""
+        world = self._store.world
+        if not any(slot[0] for slot in self._store.slots):
+            flags |= WARM
+        data = encode_snapshot(world, self._encode(world.endpoints), daemon_id=self._id, flags=flags)
+        try:
+            write_whole(self._places.snapshot, data)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._published = world.generation
+            self.writes += 1
+            self._failing = False
+        self.beat(flags=flags)
+
+    def beat(self, *, flags: int = 0) -> None:
+        """Say that the daemon lives."""
+        current = self._published == self._store.world.generation
+        data = encode_beat(
+            generation=max(0, self._published),
+            at_ns=self._clock.monotonic_ns(),
+            daemon_id=self._id,
+            # A snapshot that could not be written must not be taken for today's: clients then ask.
+            slots=self._store.slots if current or not self._failing else (),
+            flags=flags,
+        )
+        try:
+            if self._beat_fd < 0:
+                self._beat_fd = os.open(
+                    self._places.beat, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                )
+                os.ftruncate(self._beat_fd, len(data))
+            os.pwrite(self._beat_fd, data, 0)
+        except OSError as error:
+            self._fail(error)
+
+    def reopen(self) -> None:
+        """Forget the files: they, or their folder, have gone. The next beat makes new ones."""
+        if self._beat_fd >= 0:
+            os.close(self._beat_fd)
+            self._beat_fd = -1
+        self._published = -1
+        self.publish()
+
+    def finish(self) -> None:
+        """Publish the last World as the last, and keep it."""
+        self.publish(flags=STOPPED)
+        self._remember(self._dated())
+        if self._beat_fd >= 0:
+            os.close(self._beat_fd)
+            self._beat_fd = -1
+
+    def _encode(self, endpoints: Sequence[Endpoint]) -> list[Entry]:
+        fresh: dict[str, tuple[Endpoint, Entry]] = {}
+        for endpoint in endpoints:
+            known = self._entries.get(endpoint.name)
+            if known is None or known[0] is not endpoint:
+                known = (endpoint, encode_endpoint(endpoint))
+            fresh[endpoint.name] = known
+        self._entries = fresh
+        return [entry for _, entry in fresh.values()]
+
+    def _dated(self) -> World:
+        """Return the World with the date of each inventory, which is what will matter when it is read."""
+        world, now = self._store.world, self._clock.wall()
+        endpoints = []
+        for endpoint in world.endpoints:
+            age = self._store.age(endpoint.name)
+            if endpoint.models is not None and endpoint.state in CALLABLE and age is not None:
+                endpoint = msgspec.structs.replace(endpoint, models_at=now - age)
+            endpoints.append(endpoint)
+        return msgspec.structs.replace(world, endpoints=tuple(endpoints))
+
+    def _remember(self, world: World) -> None:
+        entries = [encode_endpoint(endpoint) for endpoint in world.endpoints]
+        try:
+            write_whole(
+                self._places.last_known, encode_snapshot(world, entries, daemon_id=self._id), sync=True
+            )
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if not self._failing:
+            log.warning("snapshot.unwritable", path=self._places.folder, why=error.strerror)
+        self._failing = True
+
+
+def read_last_known(path: str) -> World | None:
+    """Read what an earlier daemon kept; a file that makes no sense is put aside and forgotten."""
+    try:
+        with open(path, "rb") as file:
+            return decode_snapshot(file.read(), path).world()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("state.unreadable", path=path, why=error.strerror)
+        return None
+    except HivedError as error:
+        log.warning("state.corrupt", path=path, why=error.message)
+        try:
+            os.replace(path, f"{path}.corrupt")
+        except OSError:
+            pass
+        return None

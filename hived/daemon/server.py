@@ -1,0 +1,318 @@
+"""The socket: accept, check who it is, hello, requests, events, and an end that loses no reply.
+
+A peer is ours or it is closed before its first frame. It has two seconds for its hello. Requests of one
+connection are answered in turn; whoever wants two at once opens two. A reply that nobody reads for five
+seconds ends the connection. Events are lossless or the connection ends: a subscriber that does not keep
+up is told ``lagged`` and let go.
+
+To end, the reading half of each connection is shut: what is being answered is answered, idle peers see
+the end, and only what is left after a deadline is cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+
+import anyio
+import anyio.abc
+import msgspec
+import structlog
+
+from hived.daemon.instance import peer_uid
+from hived.daemon.store import Store
+from hived_client._version import __version__
+from hived_client.doors.frames import AFTER_HELLO, FrameReader, TooLong, frame
+from hived_client.doors.wire import (
+    BROKEN,
+    FEATURES,
+    HELLO_TIMEOUT,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Hello,
+    Progress,
+    Reply,
+    Request,
+    Welcome,
+)
+from hived_client.errors import HivedError
+from hived_client.vocabulary.faults import Fault, fault
+
+SEND_TIMEOUT = 5.0
+"""Seconds that a peer may leave what is sent to it unread."""
+
+DRAIN = 5.0
+"""Seconds in which connections may finish when the daemon ends."""
+
+READ = 65_536
+
+log = structlog.get_logger(__name__)
+
+_encode = msgspec.msgpack.Encoder().encode
+_hello = msgspec.msgpack.Decoder(Hello).decode
+_request = msgspec.msgpack.Decoder(Request).decode
+
+
+class Talk:
+    """One connection, seen by a method: it can tell how far it is."""
+
+    def __init__(self, stream: anyio.abc.SocketStream, raw: socket.socket) -> None:
+        self.stream = stream
+        self.raw = raw
+        self.number = 0
+        self.progress: list[Progress] = []
+        self.told = anyio.Event()
+
+    def tell(self, progress: Progress) -> None:
+        """Queue a word on how far a long request is."""
+        self.progress.append(progress)
+        self.told.set()
+
+    async def send(self, reply: Reply) -> None:
+        """Send one message. Raises TimeoutError for a peer that does not read."""
+        data = frame(_encode(reply))
+        with anyio.fail_after(SEND_TIMEOUT):
+            await self.stream.send(data)
+
+
+Method = Callable[[bytes, Talk], Awaitable[msgspec.Struct | dict[str, object]]]
+
+
+class Server:
+    """Serves the socket."""
+
+    def __init__(self, store: Store, methods: Mapping[str, Method], *, daemon_id: str, boot: str) -> None:
+        self._store = store
+        self._methods = methods
+        self._daemon_id = daemon_id
+        self._boot = boot
+        self._open: set[Talk] = set()
+        self._closed = anyio.Event()
+        self._draining = False
+        self.accepted = 0
+        self.refused = 0
+        self.requests = 0
+
+    def __repr__(self) -> str:
+        return f"<Server {len(self._open)} connections, {self.requests} requests>"
+
+    def statistics(self) -> dict[str, int]:
+        """Return counts for ``hived status``."""
+        return {
+            "connections": len(self._open),
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "requests": self.requests,
+        }
+
+    async def run(self, listener: socket.socket, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Accept until cancelled or ``drain``; connections outlive the acceptor."""
+        async with anyio.create_task_group() as connections:
+            task_status.started()
+            while True:
+                await anyio.wait_readable(listener)
+                for _ in range(64):  # a burst is taken at once, but others get their turn
+                    try:
+                        raw, _address = listener.accept()
+                    except BlockingIOError:
+                        break
+                    except OSError as error:
+                        # No descriptor left, or a peer that is gone already: never a reason to end.
+                        log.warning("socket.accept_failed", why=error.strerror)
+                        await anyio.sleep(0.1)
+                        break
+                    self.accepted += 1
+                    connections.start_soon(self._serve, raw)
+
+    async def drain(self) -> None:
+        """Let what is being answered finish, and end every connection within the deadline."""
+        self._draining = True
+        self._store.end_subscriptions()
+        for talk in self._open:
+            try:
+                talk.raw.shutdown(socket.SHUT_RD)
+            except OSError:
+                continue
+        with anyio.move_on_after(DRAIN):
+            while self._open:
+                await self._closed.wait()
+
+    async def _serve(self, raw: socket.socket) -> None:
+        raw.setblocking(False)
+        try:
+            uid = peer_uid(raw)
+        except OSError:
+            uid = None
+        if uid != os.getuid():
+            self.refused += 1
+            log.warning("peer.denied", uid=uid)
+            raw.close()
+            return
+        stream = await anyio.abc.UNIXSocketStream.from_socket(raw)
+        talk = Talk(stream, raw)
+        self._open.add(talk)
+        try:
+            async with stream:
+                await self._converse(talk)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
+            pass  # the peer is gone or does not read: there is nobody left to tell
+        finally:
+            self._open.discard(talk)
+            closed, self._closed = self._closed, anyio.Event()
+            closed.set()
+
+    async def _converse(self, talk: Talk) -> None:
+        reader = FrameReader()
+        greeted = False
+        waiting: list[bytes] = []
+        with anyio.CancelScope() as patience:
+            patience.deadline = anyio.current_time() + HELLO_TIMEOUT
+            while True:
+                while not waiting:
+                    try:
+                        data = await talk.stream.receive(READ)
+                    except anyio.EndOfStream:
+                        return
+                    try:
+                        waiting = reader.feed(data)
+                    except TooLong as error:
+                        await talk.send(Reply(id=0, fault=fault("protocol.broken", why=str(error))))
+                        return
+                body = waiting.pop(0)
+                if not greeted:
+                    problem = await self._greet(talk, body)
+                    if problem is not None:
+                        await talk.send(Reply(id=0, fault=problem))
+                        return
+                    greeted = True
+                    reader.limit = AFTER_HELLO
+                    patience.deadline = float("inf")
+                elif not await self._answer(talk, body):
+                    return
+
+    async def _greet(self, talk: Talk, body: bytes) -> Fault | None:
+        try:
+            hello = _hello(body)
+        except BROKEN:
+            return fault("protocol.broken", why="this is not a hello")
+        if hello.min > PROTOCOL_MAX or hello.max < PROTOCOL_MIN:
+            return fault(
+                "protocol.unsupported",
+                version=__version__,
+                min=PROTOCOL_MIN,
+                max=PROTOCOL_MAX,
+                ours=f"{hello.min} to {hello.max}",
+            )
+        world = self._store.world
+        welcome = Welcome(
+            use=min(PROTOCOL_MAX, hello.max),
+            version=__version__,
+            features=FEATURES,
+            daemon_id=self._daemon_id,
+            boot_id=self._boot,
+            pid=os.getpid(),
+            started_at=world.daemon.started_at if world.daemon else 0.0,
+            generation=world.generation,
+            managed_by=world.daemon.managed_by if world.daemon else "foreground",
+        )
+        with anyio.fail_after(SEND_TIMEOUT):
+            await talk.stream.send(frame(_encode(welcome)))
+        return None
+
+    async def _answer(self, talk: Talk, body: bytes) -> bool:
+        """Answer one request; return whether the connection goes on."""
+        self.requests += 1
+        try:
+            request = _request(body)
+        except BROKEN as error:
+            problem = fault("params.invalid", method="?", why=_short(error))
+            await talk.send(Reply(id=0, fault=problem))
+            return False  # whoever sends this does not know what it is answered
+        talk.number = request.id
+        if request.method == "subscribe":
+            await self._subscribe(talk)
+            return False
+        method = self._methods.get(request.method)
+        if method is None:
+            await talk.send(Reply(id=request.id, fault=fault("method.unknown", method=request.method[:100])))
+            return True
+        await talk.send(await self._perform(method, request, talk))
+        return not self._draining
+
+    async def _perform(self, method: Method, request: Request, talk: Talk) -> Reply:
+        try:
+            if request.method == "start":
+                result = await self._with_progress(method, bytes(request.params), talk)
+            else:
+                result = await method(bytes(request.params), talk)
+            return Reply(id=request.id, result=msgspec.Raw(_encode(result)))
+        except HivedError as error:
+            return Reply(id=request.id, fault=error.fault)
+        except BROKEN as error:
+            problem = fault("params.invalid", method=request.method, why=_short(error))
+            return Reply(id=request.id, fault=problem)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("method.crashed", method=request.method)
+            return Reply(id=request.id, fault=fault("internal", method=request.method))
+
+    async def _with_progress(
+        self, method: Method, params: bytes, talk: Talk
+    ) -> msgspec.Struct | dict[str, object]:
+        async def report() -> None:
+            while True:
+                await talk.told.wait()
+                talk.told = anyio.Event()
+                waiting, talk.progress = talk.progress, []
+                for progress in waiting:
+                    await talk.send(
+                        Reply(id=talk.number, event="progress", body=msgspec.Raw(_encode(progress)))
+                    )
+
+        result: msgspec.Struct | dict[str, object] = {}
+        problem: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(report)
+            try:
+                result = await method(params, talk)
+            except Exception as error:  # noqa: BLE001 - taken out of the group, where it would be wrapped
+                problem = error
+            tasks.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return result
+
+    async def _subscribe(self, talk: Talk) -> None:
+        """Send the World, and every change after it, until the peer goes, lags, or the daemon ends."""
+        with self._store.subscribe() as (world, changes, subscription):
+            body = _encode({"generation": world.generation, "world": world})
+            await talk.send(Reply(id=talk.number, result=msgspec.Raw(body)))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._until_closed, talk, tasks.cancel_scope)
+                async for generation, change in changes:
+                    await talk.send(
+                        Reply(
+                            id=talk.number,
+                            event=change.event,
+                            generation=generation,
+                            body=msgspec.Raw(_encode(change)),
+                        )
+                    )
+                last = fault("lagged") if subscription.lagged else fault("draining")
+                await talk.send(Reply(id=talk.number, fault=last))
+                tasks.cancel_scope.cancel()
+
+    async def _until_closed(self, talk: Talk, scope: anyio.CancelScope) -> None:
+        """A subscriber has nothing more to say: its end of the connection ends the subscription."""
+        try:
+            await talk.stream.receive(1)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+        if not self._draining:
+            scope.cancel()
+
+
+def _short(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200]

@@ -1,0 +1,64 @@
+"""What a server's address says: where it is, and whether two of them are the same place. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from hived_client.vocabulary.kinds import root_url
+from hived_client.vocabulary.world import Locality
+
+_NEAR_NAMES = ("local", "lan", "internal", "home.arpa")
+
+
+class BadAddress(ValueError):
+    """The text is not the address of a server; its message says why."""
+
+
+def read_url(text: str) -> str:
+    """Return the root URL that a user's text means: ``http://`` unless it says otherwise, no ``/v1``.
+
+    An address to bind to is turned into one to connect to: ``0.0.0.0`` into ``127.0.0.1``, ``::`` into
+    ``::1``. Raises ``BadAddress``.
+    """
+    text = text.strip()
+    if not text:
+        raise BadAddress("is empty")
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if parts.scheme not in ("http", "https"):
+        raise BadAddress(f"begins with {parts.scheme}://, and only http:// and https:// can be used")
+    if parts.username or parts.password:
+        raise BadAddress("has a name or password in it; name a variable in api_key_env_var instead")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise BadAddress("has a port that is not a number up to 65535") from error
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(parts.hostname or "", parts.hostname)
+    shown = f"[{host}]" if host and ":" in host else host
+    return root_url(f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path}")
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Return the host (without brackets) and the port of a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def locality_of(url: str) -> Locality | None:
+    """Return where a server is, as far as its address alone tells; a name that could be anywhere is None."""
+    host, _ = host_and_port(url)
+    if host == "localhost" or host.endswith(".localhost"):
+        return "device"
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return "lan" if host.endswith(tuple(f".{name}" for name in _NEAR_NAMES)) else None
+    if address.is_loopback:
+        return "device"
+    return "lan" if address.is_private or address.is_link_local else "internet"
+
+
+def place(url: str) -> tuple[str, int]:
+    """Return what two URLs of the same server have in common: ``localhost`` is ``127.0.0.1``."""
+    host, port = host_and_port(url)
+    return ("127.0.0.1" if host == "localhost" else host), port

@@ -1,0 +1,230 @@
+"""From one World to the next. The only place where a World is made from another.
+
+Each function returns the same World when nothing meaningful changed, and otherwise one with the next
+generation. What moves at every look (when, how long) is kept out of the World on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hived.decisions.addresses import locality_of
+from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
+from hived_client.resolution import fault_fields
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import ProviderKind, kind_named
+from hived_client.vocabulary.world import (
+    CALLABLE,
+    GUESSED,
+    SLOTS,
+    Configuration,
+    Daemon,
+    Endpoint,
+    Model,
+    State,
+    World,
+)
+
+replace = msgspec.structs.replace
+
+
+def observe(world: World, observation: Observation) -> World:
+    """Take in what one look at an endpoint showed. An endpoint that is gone changes nothing."""
+    for position, endpoint in enumerate(world.endpoints):
+        if endpoint.name == observation.endpoint:
+            after = judge(endpoint, observation, _kind(world, endpoint))
+            return world if after == endpoint else _with_endpoint(world, position, after)
+    return world
+
+
+def expect(world: World, expected: Sequence[Endpoint]) -> World:
+    """Make these the endpoints of the World. One that stays where it was keeps what is known of it."""
+    known = {endpoint.name: endpoint for endpoint in world.endpoints}
+    kept = {e.name: known[e.name] for e in expected if e.name in known and _same_place(known[e.name], e)}
+    taken = {endpoint.slot for endpoint in kept.values()}
+    free = (slot for slot in range(SLOTS) if slot not in taken)
+    endpoints = []
+    for endpoint in expected:
+        old = kept.get(endpoint.name, endpoint)
+        endpoints.append(
+            replace(
+                old,
+                source=endpoint.source,
+                origin=endpoint.origin,
+                key_ref=endpoint.key_ref,
+                process=endpoint.process,
+                reason=endpoint.reason if endpoint.reason is not None else old.reason,
+                slot=old.slot if old.slot >= 0 else next(free, -1),
+            )
+        )
+    return _next(world, endpoints=tuple(endpoints))
+
+
+def configure(world: World, configuration: Configuration) -> World:
+    """Take in what was read of the configuration."""
+    before = world.configuration
+    if before is not None and replace(before, loaded_at=None) == replace(configuration, loaded_at=None):
+        return world
+    return _next(world, configuration=configuration)
+
+
+def introduce(world: World, daemon: Daemon, kinds: tuple[ProviderKind, ...] = ()) -> World:
+    """Put the running daemon into the World."""
+    return _next(world, daemon=daemon, kinds=kinds)
+
+
+def remember(world: World) -> World:
+    """Turn a World read from disk into what can be said before the first look: models, but no states.
+
+    Endpoints are kept with their models, since yesterday's inventory with its age is worth more than
+    silence; whether they run is not known.
+    """
+    endpoints = tuple(
+        replace(endpoint, state="unknown", reason=None, since=None, warnings=(), slot=-1)
+        for endpoint in world.endpoints
+    )
+    return replace(world, endpoints=endpoints, daemon=None, problems=())
+
+
+def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> Endpoint:
+    """Return the endpoint as it is after a look."""
+    outcome, now = observation.outcome, observation.circumstances
+    match outcome:
+        case Heard():
+            after = replace(
+                endpoint,
+                state=outcome.state,
+                reason=_loading(endpoint, kind) if outcome.state == "loading" else None,
+                version=outcome.version or endpoint.version,
+                mode=outcome.mode or endpoint.mode,
+                models=endpoint.models if outcome.models is None else outcome.models,
+                locality=locality_of(endpoint.url),
+                warnings=(),
+            )
+        case Locked():
+            problem = fault("server.unauthorised", **fault_fields(endpoint, kind))
+            after = replace(
+                endpoint, state="unauthorised", reason=problem, version=outcome.version or endpoint.version
+            )
+        case Stranger():
+            after = _stranger(endpoint, outcome, kind)
+        case NoAnswer():
+            state, problem = _silence(endpoint, outcome, now, kind)
+            models = _unloaded(endpoint.models) if state == "down" else endpoint.models
+            after = replace(endpoint, state=state, reason=problem, models=models, warnings=())
+    return _dated(endpoint, after, now.at)
+
+
+def problems(world: World) -> tuple[Fault, ...]:
+    """Return what a person should know: faults of endpoints that somebody asked for, never of guesses."""
+    found: list[Fault] = []
+    if world.configuration is not None and world.configuration.error is not None:
+        found.append(world.configuration.error)
+    for endpoint in world.endpoints:
+        wanted = endpoint.source not in GUESSED
+        if wanted and endpoint.reason is not None and not endpoint.reason.retryable:
+            found.append(endpoint.reason)
+        found += endpoint.warnings
+        found += (m.fault for m in endpoint.models or () if m.fault is not None and m.state == "failed")
+    return tuple(found)
+
+
+def _unloaded(models: tuple[Model, ...] | None) -> tuple[Model, ...] | None:
+    """A server that is not there has loaded nothing, whatever it last said."""
+    if models is None or all(model.state in (None, "unloaded") for model in models):
+        return models
+    return tuple(
+        replace(model, state="unloaded", loaded_context=None, progress=None, fault=None) for model in models
+    )
+
+
+def _stranger(endpoint: Endpoint, outcome: Stranger, kind: ProviderKind) -> Endpoint:
+    fields = fault_fields(endpoint, kind) | {"seems": outcome.seems}
+    if endpoint.source not in GUESSED and outcome.models is not None:
+        warning = fault("server.other_dialect", **fields)
+        return replace(
+            endpoint,
+            state="ready",
+            reason=None,
+            models=outcome.models,
+            version=None,
+            mode=None,
+            warnings=(warning,),
+            locality=None,  # a gateway may send the call anywhere
+        )
+    return replace(
+        endpoint,
+        state="wrong_server",
+        reason=fault("server.wrong", **fields),
+        models=None,
+        version=None,
+        mode=None,
+        warnings=(),
+    )
+
+
+def _silence(
+    endpoint: Endpoint, outcome: NoAnswer, now: Circumstances, kind: ProviderKind
+) -> tuple[State, Fault]:
+    fields = fault_fields(endpoint, kind) | {"why": outcome.why}
+    if now.process_alive is False:
+        why = f": {now.last_words}" if now.last_words else ""
+        return "down", fault("server.ended", **(fields | {"why": why}))
+    if outcome.kind == "refused":
+        if now.process_alive and now.at < now.starting_until:
+            return "starting", fault("server.starting", **fields)
+        return "down", fault("server.down", **fields)
+    if outcome.kind == "silent":
+        return "unreachable", fault("server.silent", **fields)
+    if outcome.kind == "dns":
+        host = endpoint.url.partition("://")[2].partition("/")[0]
+        return "unreachable", fault("server.dns", **(fields | {"host": host}))
+    if outcome.kind == "redirect":
+        return "wrong_server", fault("server.redirects", **fields)
+    if outcome.kind == "broken":
+        return "failed", fault("server.malformed", **fields)
+    return "unreachable", fault("server.unreachable", **fields)
+
+
+def _loading(endpoint: Endpoint, kind: ProviderKind) -> Fault:
+    return fault("server.loading", **fault_fields(endpoint, kind))
+
+
+def _dated(before: Endpoint, after: Endpoint, at: float) -> Endpoint:
+    """Date what changed: the state since when, and models that are no longer looked at until when."""
+    since = before.since if before.state == after.state and before.since is not None else at
+    if after.models is None or after.state in CALLABLE:
+        models_at = None
+    else:
+        models_at = before.models_at or at
+    return replace(after, since=since, models_at=models_at)
+
+
+def _same_place(old: Endpoint, new: Endpoint) -> bool:
+    same_process = old.process is None or new.process is None or old.process.pid == new.process.pid
+    return (old.provider, old.url) == (new.provider, new.url) and same_process
+
+
+def _with_endpoint(world: World, position: int, endpoint: Endpoint) -> World:
+    endpoints = (*world.endpoints[:position], endpoint, *world.endpoints[position + 1 :])
+    return _next(world, endpoints=endpoints)
+
+
+def _next(world: World, **changed: object) -> World:
+    after = replace(world, **changed)
+    after = replace(after, problems=problems(after))
+    if after == world:
+        return world
+    return replace(after, generation=world.generation + 1)
+
+
+def _kind(world: World, endpoint: Endpoint) -> ProviderKind:
+    return kind_named(endpoint.provider, world.kinds) or ProviderKind(
+        name=endpoint.provider,
+        title=endpoint.provider,
+        prefixes=(endpoint.provider,),
+        litellm="openai",
+        api_path="/v1",
+    )

@@ -1,0 +1,1 @@
+"""This computer: its processes, started, found again and stopped."""

@@ -1,0 +1,120 @@
+"""What hived started, written down, so that the next hived knows its servers again.
+
+One small JSON file a server. The files are hints, not truth: whether such a process still lives is
+asked of the system (`processes.is_alive`). A file that cannot be understood is set aside and never
+stops anything. There is one writer, the daemon that holds the lock. No secret is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from pathlib import Path
+
+import msgspec
+
+from hived.machine.processes import Identity
+
+MAX_BYTES = 65_536
+"""A record is some hundred bytes; anything much larger is not one of ours."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SUFFIX = ".json"
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """One server that hived started. ``started_at`` is seconds since the epoch, ``context`` tokens."""
+
+    endpoint: str
+    provider: str
+    url: str
+    identity: Identity
+    argv: tuple[str, ...]
+    model: str
+    alias: str
+    log: str
+    started_at: float
+    context: int | None = None
+
+
+class Records:
+    """The folder of records. Every method blocks for a file operation or two."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Records({str(self.folder)!r})"
+
+    def read_all(self) -> list[Started]:
+        """Read every record, by name. A broken or foreign one becomes ``*.corrupt`` and is left out."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.folder))
+        except FileNotFoundError:
+            return []
+        found: list[Started] = []
+        for name in names:
+            if not name.endswith(_SUFFIX) or name.startswith("."):
+                continue
+            record = _read(self.folder / name)
+            if record is not None and record.endpoint + _SUFFIX == name and _NAME.fullmatch(record.endpoint):
+                found.append(record)
+            else:
+                with contextlib.suppress(OSError):
+                    os.replace(self.folder / name, self.folder / (name + ".corrupt"))
+        return found
+
+    def write(self, started: Started) -> None:
+        """Write or replace a record so that a crash leaves the old one or the new one (mode 0600).
+
+        Raises ValueError for a name that is not ``[a-z0-9][a-z0-9._-]{0,63}``, OSError where the folder
+        cannot be written.
+        """
+        path = self._path(started.endpoint)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self.folder / f".{started.endpoint}.tmp"
+        body = msgspec.json.format(msgspec.json.encode(started), indent=1) + b"\n"
+        # O_EXCL after the unlink: what a crash left there is never written through.
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+        _sync_folder(self.folder)
+
+    def remove(self, endpoint: str) -> None:
+        """Forget a record; one that is not there is no error. Raises ValueError for a bad name."""
+        self._path(endpoint).unlink(missing_ok=True)
+
+    def _path(self, endpoint: str) -> Path:
+        if not _NAME.fullmatch(endpoint):
+            raise ValueError(f"an endpoint is named [a-z0-9][a-z0-9._-]{{0,63}}, not {endpoint!r}")
+        return self.folder / (endpoint + _SUFFIX)
+
+
+def _read(path: Path) -> Started | None:
+    try:
+        # NONBLOCK: opening a fifo that somebody put there would wait for its writer for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with (
+        contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError),
+        open(fd, "rb") as file,
+    ):
+        facts = os.fstat(fd)
+        if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_size <= MAX_BYTES:
+            return msgspec.json.decode(file.read(MAX_BYTES), type=Started)
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,191 @@
+"""The one HTTP client. Every answer is bounded in bytes and time, and nothing in it is trusted.
+
+No proxy (a proxy variable would send loopback elsewhere), no redirect, no cookies, no ``Origin`` header
+(Ollama refuses it), no compression (a bomb is a few bytes), and no connection kept (llama.cpp spends a
+thread on each).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx
+import msgspec
+
+from hived.decisions.outcomes import NoAnswer, Silence
+
+CONNECT_TIMEOUT = 1.0
+"""Seconds to connect to a server."""
+LOOK_TIMEOUT = 1.0
+"""Seconds for a whole answer to a look at this device; a server that is alive answers in milliseconds."""
+FAR_TIMEOUT = 3.0
+"""Seconds for a whole answer from another machine."""
+SMALL = 64 * 1024
+"""Bytes that a health answer may have."""
+MEDIUM = 1024 * 1024
+"""Bytes that an answer with a chat template may have."""
+LARGE = 16 * 1024 * 1024
+"""Bytes that an inventory may have."""
+LINE = 1024 * 1024
+"""Bytes that a line of an event stream may have."""
+PUSH_IDLE = 300.0
+"""Seconds after which a silent event stream is opened again."""
+
+_HEADERS = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "hived"}
+
+
+class Unusable(Exception):
+    """There was no answer that can be used; ``outcome`` says how."""
+
+    def __init__(self, kind: Silence, why: str) -> None:
+        super().__init__(why)
+        self.outcome = NoAnswer(kind=kind, why=why)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> object:
+        """Decode the body; ``None`` for anything that is not JSON."""
+        try:
+            value: object = msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return None
+        return value
+
+
+class Http:
+    """Fetches. One for the daemon's lifetime, on the loop that it was made on."""
+
+    def __init__(self) -> None:
+        # On plain HTTP the TLS context would be nine tenths of the client's cost, so it has its own client.
+        self._plain = _client(verify=False)
+        self._secure: httpx.AsyncClient | None = None
+        self.requests = 0
+
+    def __repr__(self) -> str:
+        return f"<Http {self.requests} requests>"
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        await self._plain.aclose()
+        if self._secure is not None:
+            await self._secure.aclose()
+
+    async def get(self, url: str, *, limit: int, timeout: float, key: str | None = None) -> Answer:
+        """Fetch. Raises ``Unusable`` for anything but a whole answer within the bounds."""
+        self.requests += 1
+        try:
+            with anyio.fail_after(timeout):
+                async with self._stream(url, key=key) as response:
+                    body = bytearray()
+                    async for chunk in response.aiter_raw():
+                        body += chunk
+                        if len(body) > limit:
+                            raise Unusable("broken", f"its answer is longer than {limit} bytes")
+                    return Answer(status=response.status_code, headers=response.headers, body=bytes(body))
+        except TimeoutError as error:
+            raise Unusable("silent", f"no whole answer within {timeout:g} s") from error
+
+    async def listen(
+        self, url: str, told: Callable[[bytes], None], *, timeout: float, key: str | None = None
+    ) -> None:
+        """Hand every line of an endless answer to ``told`` until it ends.
+
+        ``timeout`` bounds its beginning; afterwards silence is bounded. Raises ``Unusable``.
+        """
+        self.requests += 1
+        try:
+            with anyio.fail_after(timeout) as idle:
+                async with self._stream(url, key=key, accept="text/event-stream") as response:
+                    if response.status_code != 200:
+                        raise Unusable("broken", f"status {response.status_code}")
+                    rest = b""
+                    idle.deadline = anyio.current_time() + PUSH_IDLE
+                    async for chunk in response.aiter_raw():
+                        idle.deadline = anyio.current_time() + PUSH_IDLE
+                        *whole, rest = (rest + chunk).split(b"\n")
+                        if len(rest) > LINE:
+                            raise Unusable("broken", "a line without end")
+                        for line in whole:
+                            told(line.rstrip(b"\r"))
+        except TimeoutError as error:
+            raise Unusable("silent", "nothing came") from error
+
+    @asynccontextmanager
+    async def _stream(
+        self, url: str, *, key: str | None, accept: str = "application/json"
+    ) -> AsyncIterator[httpx.Response]:
+        headers = _HEADERS | {"Accept": accept}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        client = self._client_for(url)
+        try:
+            async with client.stream("GET", url, headers=headers) as response:
+                if 300 <= response.status_code < 400:
+                    raise Unusable("redirect", f"status {response.status_code}")
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise Unusable("broken", "its answer is compressed although that was not asked for")
+                yield response
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            raise _unusable(error) from error
+
+    def _client_for(self, url: str) -> httpx.AsyncClient:
+        if not url.startswith("https:"):
+            return self._plain
+        if self._secure is None:
+            self._secure = _client(verify=True)
+        return self._secure
+
+
+def _client(*, verify: bool) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        trust_env=False,
+        follow_redirects=False,
+        verify=verify,
+        timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+        limits=httpx.Limits(max_keepalive_connections=0),
+    )
+
+
+def _unusable(error: Exception) -> Unusable:
+    if isinstance(error, httpx.ConnectError):
+        causes = list(_causes(error))
+        if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+            return Unusable("refused", "connection refused")
+        if any(isinstance(cause, socket.gaierror) for cause in causes):
+            return Unusable("dns", "the name is not known")
+        return Unusable("unreachable", _words(error))
+    if isinstance(error, httpx.ConnectTimeout):
+        return Unusable("unreachable", f"no connection within {CONNECT_TIMEOUT:g} s")
+    if isinstance(error, httpx.TimeoutException):
+        return Unusable("silent", "no answer in time")
+    if isinstance(error, httpx.RemoteProtocolError | httpx.DecodingError):
+        return Unusable("broken", "its answer is not HTTP")
+    return Unusable("broken", _words(error))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return every error behind one: ``anyio`` groups those of several addresses."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(found) < 64:
+        one = waiting.pop()
+        if one is None or one in found:
+            continue
+        found.append(one)
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    return found
+
+
+def _words(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200]

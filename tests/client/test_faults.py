@@ -1,0 +1,137 @@
+"""The catalogue: every row says a sentence on every system, whatever is known."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import string
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from hived_client.errors import HivedError, NotReady, Refused, StartFailed, Unavailable
+from hived_client.vocabulary.faults import CATALOGUE, START_LLAMACPP, Value, fault, system
+
+SYSTEMS = ("linux", "darwin", "wsl")
+NUMBERS = frozenset({"age", "seconds"})
+
+
+def fields_of(*texts: str) -> frozenset[str]:
+    """Names of the fields in some templates."""
+    return frozenset(name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name)
+
+
+def hints(code: str) -> tuple[str, ...]:
+    """Every hint that a row could give."""
+    row = CATALOGUE[code]
+    return (*row.hints, *row.darwin, *row.wsl)
+
+
+def hived_hints() -> Iterator[str]:
+    """Every hint that is a command of ours, filled in: a test of the command line parses them."""
+    for code in CATALOGUE:
+        for template in hints(code):
+            if template.startswith("hived "):
+                values = dict.fromkeys(fields_of(template), "x/y")
+                yield template.format_map(values)
+    yield START_LLAMACPP
+
+
+@pytest.fixture(params=SYSTEMS)
+def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sys, "platform", "darwin" if request.param == "darwin" else "linux")
+    if request.param == "wsl":
+        monkeypatch.setenv("WSL_DISTRO_NAME", "Debian")
+    else:
+        monkeypatch.delenv("WSL_DISTRO_NAME", raising=False)
+    return str(request.param)
+
+
+def filled(code: str) -> dict[str, Value]:
+    return {
+        name: 1.5 if name in NUMBERS else f"<{name}>"
+        for name in fields_of(CATALOGUE[code].message, *hints(code))
+    }
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_code_is_dotted_lower_case(code: str) -> None:
+    assert re.fullmatch(r"[a-z]+(\.[a-z_]+)?", code)
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_row_renders_with_nothing_known_on_every_system(code: str, on: str) -> None:
+    assert system() == on
+    problem = fault(code)
+    assert problem.code == code
+    assert problem.message
+    assert "{" not in problem.message + problem.hint
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_row_renders_with_everything_known_on_every_system(code: str, on: str) -> None:
+    problem = fault(code, **filled(code))
+    assert "?" not in problem.message
+    for name in fields_of(CATALOGUE[code].message) - NUMBERS:
+        assert f"<{name}>" in problem.message
+    assert bool(problem.hint) == bool(hints(code))
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_what_is_none_is_unknown_and_neither_breaks_nor_is_printed(code: str) -> None:
+    unknown: dict[str, Value] = dict.fromkeys(filled(code))
+    problem = fault(code, **unknown)
+    assert problem.message == fault(code).message
+    assert problem.hint == fault(code).hint
+    assert "None" not in problem.message + problem.hint
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_a_sentence_is_one_sentence_and_ends(code: str) -> None:
+    message = CATALOGUE[code].message
+    assert message.endswith((".", "?"))
+    assert "\n" not in message
+
+
+def test_a_code_that_is_not_in_the_catalogue_is_a_mistake_of_ours() -> None:
+    with pytest.raises(KeyError):
+        fault("no.such")
+
+
+def test_a_name_that_a_server_chose_stays_one_word_of_the_hint() -> None:
+    nasty = "lab/x; rm -rf ~ 'y' $(z)"
+    hint = fault("model.ambiguous", model="x", endpoints="a, b", first=nasty).hint
+    assert shlex.split(hint) == ["hived", "resolve", nasty]
+    assert fault("configuration.invalid", path="/a b/c.json").hint.endswith("'/a b/c.json'")
+
+
+def test_a_command_in_a_hint_is_not_quoted() -> None:
+    assert fault("server.down", start="ollama serve --x 'a b'").hint == "ollama serve --x 'a b'"
+
+
+def test_an_empty_command_falls_back_to_the_next_hint() -> None:
+    assert fault("server.down", start="").hint == "hived status"
+    assert fault("context.exceeds_loaded", asked=9, restart="").hint.endswith("--ctx-size 9")
+
+
+def test_the_hints_that_are_our_commands_can_be_listed() -> None:
+    listed = list(hived_hints())
+    assert "hived status" in listed
+    assert all(shlex.split(each)[0] == "hived" for each in listed)
+
+
+@pytest.mark.parametrize("kind", [HivedError, NotReady, Unavailable, Refused, StartFailed])
+def test_every_error_reads_as_its_sentence_and_its_hint(kind: type[HivedError]) -> None:
+    problem = fault("server.down", title="Ollama", url="http://h", start="ollama serve")
+    error = kind(problem, ("a/b",))
+    assert str(error) == "Ollama is not running at http://h. → ollama serve"
+    assert (error.code, error.hint, error.alternatives) == ("server.down", "ollama serve", ("a/b",))
+
+
+def test_an_error_survives_pickling() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(NotReady(fault("daemon.absent"), ("a/b",))))
+    assert isinstance(error, NotReady)
+    assert (error.code, error.alternatives) == ("daemon.absent", ("a/b",))
