@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import hived
+import hived_client
 from hived_client.doors.paths import Places, places
 
 
@@ -31,7 +33,10 @@ def environment(home: Path) -> dict[str, str]:
     kept = {
         name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV") if name in os.environ
     }
+    # A child imports the same packages as this process does, out of a checkout or an installation.
+    roots = {str(Path(module.__path__[0]).parent): None for module in (hived, hived_client)}
     return kept | {
+        "PYTHONPATH": os.pathsep.join([*roots, *filter(None, [kept.get("PYTHONPATH")])]),
         "HOME": str(home),
         "HIVED_RUNTIME_DIR": str(home / "run"),
         "XDG_STATE_HOME": str(home / "state"),

@@ -7,9 +7,10 @@ fault says where it breaks. An entry that cannot be used is reported and does no
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -66,7 +67,10 @@ def read_settings(
 
 
 def _read(path: str) -> bytes:
-    with Path(path).open("rb") as file:
+    # Without O_NONBLOCK the opening of a pipe would wait for a writer, and the whole daemon with it.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is not a file")
         raw = file.read(MOST_BYTES + 1)
     if len(raw) > MOST_BYTES:
         raise OSError(0, f"it is longer than {MOST_BYTES} bytes")
@@ -105,7 +109,8 @@ def _providers(section: object, path: str, problems: list[Fault]) -> Sequence[Gi
         try:
             one = _provider(name, entry)
         except BadAddress as error:
-            where = f"providers.{str(name)[:64]}"
+            # A name that is none may hold anything, even half a character, which no snapshot could.
+            where = f"providers.{name if _NAME.fullmatch(name) else ascii(name[:64])}"
             problems.append(fault("configuration.invalid", path=path, where=where, why=str(error)))
         else:
             given += [one] if one is not None else []

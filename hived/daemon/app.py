@@ -85,6 +85,8 @@ class App:
             for path in (self._places.state, self._places.logs, self._places.started):
                 ensure_folder(path)
             self._assemble()
+            # Before anybody can connect: whoever finds the socket finds a World beside it.
+            self._publisher.publish()
             listener = self._instance.bind()
             await self._serve(listener, task_status)
         except HivedError as error:
@@ -182,7 +184,6 @@ class App:
             async with anyio.create_task_group() as background:
                 async with anyio.create_task_group() as serving:
                     acceptor = await self._accept(serving, listener)
-                    self._publisher.publish()
                     background.start_soon(self._supervisor.keep, "publisher", self._publisher.run)
                     background.start_soon(self._supervisor.keep, "memory", self._publisher.run_memory)
                     background.start_soon(self._supervisor.keep, "configuration", self._watch_configuration)

@@ -6,11 +6,21 @@ from collections.abc import Callable, Iterable
 
 import anyio
 import anyio.abc
+import msgspec
 
 from hived.daemon.monitor import Monitor
 from hived.daemon.store import Store
 from hived.daemon.supervise import Supervisor
+from hived.decisions.transitions import same_place
 from hived_client.vocabulary.world import Endpoint
+
+
+class _Watched(msgspec.Struct):
+    """A monitor, what ends it, and the endpoint as it was when that was last compared."""
+
+    monitor: Monitor
+    scope: anyio.CancelScope
+    endpoint: Endpoint
 
 
 class Fleet:
@@ -22,17 +32,18 @@ class Fleet:
         self._store = store
         self._supervisor = supervisor
         self._make = make
-        self._monitors: dict[str, tuple[Monitor, anyio.CancelScope]] = {}
+        self._monitors: dict[str, _Watched] = {}
 
     def __repr__(self) -> str:
         return f"<Fleet of {len(self._monitors)}>"
 
     def statistics(self) -> dict[str, object]:
         """Return each monitor's counts."""
-        return {name: monitor.statistics() for name, (monitor, _) in self._monitors.items()}
+        return {name: watched.monitor.statistics() for name, watched in self._monitors.items()}
 
     async def run(self) -> None:
         """Keep the monitors those of the World."""
+        self._monitors.clear()  # after a crash, those of before are cancelled
         async with anyio.create_task_group() as tasks:
             while True:
                 world = self._store.world
@@ -43,26 +54,48 @@ class Fleet:
         """Have these endpoints looked at, all at once, and wait for it."""
         async with anyio.create_task_group() as tasks:
             for name in endpoints:
-                if name in self._monitors:
-                    tasks.start_soon(self._monitors[name][0].refresh)
+                tasks.start_soon(self._refresh, name)
 
     def poke(self, endpoint: str) -> None:
         """Have an endpoint looked at, without waiting."""
         if endpoint in self._monitors:
-            self._monitors[endpoint][0].poke()
+            self._monitors[endpoint].monitor.poke()
+
+    async def _refresh(self, name: str) -> None:
+        """Have an endpoint looked at; where it moves meanwhile, by the monitor of its new place."""
+        while (watched := self._monitors.get(name)) is not None:
+            await watched.monitor.refresh()
+            if watched is self._monitors.get(name):
+                return
 
     def _match(self, endpoints: dict[str, Endpoint], tasks: anyio.abc.TaskGroup) -> None:
-        for name in self._monitors.keys() - endpoints.keys():
-            self._monitors.pop(name)[1].cancel()
+        for name, watched in tuple(self._monitors.items()):
+            endpoint = endpoints.get(name)
+            if endpoint is None or not same_place(watched.endpoint, endpoint):
+                # What waits for the old place (a knock, for ever) would never look at the new one.
+                self._end(watched)
+                continue
+            if endpoint.key_ref != watched.endpoint.key_ref:
+                watched.monitor.poke()
+            watched.endpoint = endpoint
         for name, endpoint in endpoints.items():
             if name in self._monitors:
                 continue
             monitor = self._make(endpoint)
             if monitor is not None:
-                scope = anyio.CancelScope()
-                self._monitors[name] = (monitor, scope)
-                tasks.start_soon(self._keep, monitor, scope)
+                watched = _Watched(monitor, anyio.CancelScope(), endpoint)
+                self._monitors[name] = watched
+                tasks.start_soon(self._keep, watched)
 
-    async def _keep(self, monitor: Monitor, scope: anyio.CancelScope) -> None:
-        with scope:
-            await self._supervisor.keep(f"monitor.{monitor.name}", monitor.run)
+    async def _keep(self, watched: _Watched) -> None:
+        try:
+            with watched.scope:
+                await self._supervisor.keep(f"monitor.{watched.monitor.name}", watched.monitor.run)
+        finally:
+            self._end(watched)
+
+    def _end(self, watched: _Watched) -> None:
+        watched.scope.cancel()
+        if self._monitors.get(watched.monitor.name) is watched:
+            del self._monitors[watched.monitor.name]
+        watched.monitor.release()

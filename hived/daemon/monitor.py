@@ -17,10 +17,10 @@ import structlog
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
 from hived.daemon.watching import ProcessWatch
-from hived.decisions.addresses import host_and_port
-from hived.decisions.cadence import Plan, plan
+from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.cadence import Plan, backoff, plan
 from hived.decisions.outcomes import Circumstances, NoAnswer, Observation
-from hived.decisions.transitions import observe
+from hived.decisions.transitions import observe, same_place
 from hived.providers.base import Probe
 from hived_client.vocabulary.world import CALLABLE, Endpoint
 
@@ -33,8 +33,11 @@ PUSH_PAUSE = 0.1
 PUSH_AGAIN = 5.0
 """Seconds before an event stream that ended is opened again."""
 
+PUSH_LAST = 600.0
+"""The same at most, where streams end as soon as they begin: an older router has none."""
+
 LATE = 0.05
-"""Seconds to wait for the port of a process that is being replaced, before its end is believed."""
+"""Seconds before the process is sought that took over the port of one that ended."""
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +82,8 @@ class Monitor:
         self._watching = False
         self._sought: float | None = None
         self._pushing = False
+        self._push_failures = 0
+        self._released = False
         self.looks = 0
         self.knocks = 0
 
@@ -101,12 +106,20 @@ class Monitor:
         self._cause.set()
 
     async def refresh(self) -> None:
-        """Have the server looked at, and wait for that look. Any number of callers share one."""
+        """Have the server looked at, and wait for that look. Any number of callers share one.
+
+        Returns without one where the monitor ends first.
+        """
         self._asked += 1
         wanted = self._asked
         self._cause.set()
-        while self._answered < wanted:
+        while self._answered < wanted and not self._released:
             await self._looked.wait()
+
+    def release(self) -> None:
+        """Let whoever waits go: this monitor will not look again."""
+        self._released = True
+        self._looked.set()
 
     async def run(self) -> None:
         """Watch until the endpoint is no longer in the World."""
@@ -132,6 +145,10 @@ class Monitor:
         began = anyio.current_time()
         outcome = await self._probe.look(endpoint, thorough=thorough)
         latency = anyio.current_time() - began
+        current = self._store.endpoint(self.name)
+        if current is None or not same_place(endpoint, current):
+            # It moved meanwhile: what the old place said says nothing of the new one.
+            return None, self._plan(endpoint)
         self._failures = self._failures + 1 if isinstance(outcome, NoAnswer) else 0
         observation = Observation(
             endpoint=self.name,
@@ -201,7 +218,8 @@ class Monitor:
         """Have the system and the server tell us what they can, once the server answers."""
         # Finding a process by its port reads all of /proc: once for each time that the server came up.
         sought = endpoint.since == self._sought
-        if endpoint.locality == "device" and endpoint.state != "down" and not self._watching and not sought:
+        near = locality_of(endpoint.url) == "device"
+        if near and endpoint.state != "down" and not self._watching and not sought:
             self._watching = True
             self._sought = endpoint.since
             tasks.start_soon(self._follow_process, endpoint)
@@ -216,6 +234,8 @@ class Monitor:
         try:
             await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
             if self._watched:
+                # Until another process is found the port is knocked at again: it may serve on, and die unseen.
+                self._watched = False
                 self._sought = None
                 self.poke()
                 await anyio.sleep(LATE)
@@ -233,13 +253,17 @@ class Monitor:
                 self.poke()
                 await anyio.sleep(PUSH_PAUSE)
 
+        began = anyio.current_time()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(look_soon)
                 await self._probe.push(endpoint, lambda: soon.set())
                 tasks.cancel_scope.cancel()
-            self.poke()
-            await anyio.sleep(PUSH_AGAIN)
+            lasted = anyio.current_time() - began > PUSH_AGAIN
+            self._push_failures = 1 if lasted else self._push_failures + 1
+            if self._push_failures == 1:
+                self.poke()
+            await anyio.sleep(backoff(self._push_failures, PUSH_AGAIN, PUSH_LAST))
         finally:
             self._pushing = False
 

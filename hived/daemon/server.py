@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 import anyio
 import anyio.abc
@@ -70,7 +71,7 @@ class Talk:
         self.told.set()
 
     async def send(self, reply: Reply) -> None:
-        """Send one message. Raises TimeoutError for a peer that does not read."""
+        """Send one message. Raises TimeoutError for a peer that does not read, TooLong for what is no frame."""
         data = frame(_encode(reply))
         with anyio.fail_after(SEND_TIMEOUT):
             await self.stream.send(data)
@@ -90,6 +91,8 @@ class Server:
         self._open: set[Talk] = set()
         self._closed = anyio.Event()
         self._draining = False
+        self._accepting = anyio.CancelScope()
+        self._complained = False
         self.accepted = 0
         self.refused = 0
         self.requests = 0
@@ -107,27 +110,23 @@ class Server:
         }
 
     async def run(self, listener: socket.socket, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Accept until cancelled or ``drain``; connections outlive the acceptor."""
+        """Accept until cancelled or told to stop; connections outlive the acceptor."""
         async with anyio.create_task_group() as connections:
-            task_status.started()
-            while True:
-                await anyio.wait_readable(listener)
-                for _ in range(64):  # a burst is taken at once, but others get their turn
-                    try:
-                        raw, _address = listener.accept()
-                    except BlockingIOError:
-                        break
-                    except OSError as error:
-                        # No descriptor left, or a peer that is gone already: never a reason to end.
-                        log.warning("socket.accept_failed", why=error.strerror)
-                        await anyio.sleep(0.1)
-                        break
-                    self.accepted += 1
-                    connections.start_soon(self._serve, raw)
+            with anyio.CancelScope() as accepting, listener:
+                self._accepting = accepting
+                task_status.started()
+                while True:
+                    await anyio.wait_readable(listener)
+                    await self._accept_all(listener, connections)
+
+    def stop_accepting(self) -> None:
+        """Close the listener; who is connected stays."""
+        self._accepting.cancel()
 
     async def drain(self) -> None:
-        """Let what is being answered finish, and end every connection within the deadline."""
+        """Take nobody new, let what is being answered finish, and end every connection within the deadline."""
         self._draining = True
+        self.stop_accepting()
         self._store.end_subscriptions()
         for talk in self._open:
             try:
@@ -137,6 +136,23 @@ class Server:
         with anyio.move_on_after(DRAIN):
             while self._open:
                 await self._closed.wait()
+
+    async def _accept_all(self, listener: socket.socket, connections: anyio.abc.TaskGroup) -> None:
+        for _ in range(64):  # a burst is taken at once, but others get their turn
+            try:
+                raw, _address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # No descriptor left, or a peer that is gone already: never a reason to end.
+                if not self._complained:
+                    log.warning("socket.accept_failed", why=error.strerror)
+                self._complained = True
+                await anyio.sleep(0.1)  # whoever holds the descriptors needs a moment to give one back
+                return
+            self._complained = False
+            self.accepted += 1
+            connections.start_soon(self._serve, raw)
 
     async def _serve(self, raw: socket.socket) -> None:
         raw.setblocking(False)
@@ -149,14 +165,17 @@ class Server:
             log.warning("peer.denied", uid=uid)
             raw.close()
             return
+        if self._draining:
+            raw.close()
+            return
         stream = await anyio.abc.UNIXSocketStream.from_socket(raw)
         talk = Talk(stream, raw)
         self._open.add(talk)
         try:
             async with stream:
                 await self._converse(talk)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError):
-            pass  # the peer is gone or does not read: there is nobody left to tell
+        except _GONE:
+            pass  # there is nobody left to tell
         finally:
             self._open.discard(talk)
             closed, self._closed = self._closed, anyio.Event()
@@ -231,13 +250,18 @@ class Server:
             return False  # whoever sends this does not know what it is answered
         talk.number = request.id
         if request.method == "subscribe":
-            await self._subscribe(talk)
+            await _unwrapped(self._subscribe, talk)
             return False
         method = self._methods.get(request.method)
         if method is None:
             await talk.send(Reply(id=request.id, fault=fault("method.unknown", method=request.method[:100])))
             return True
-        await talk.send(await self._perform(method, request, talk))
+        reply = await self._perform(method, request, talk)
+        try:
+            await talk.send(reply)
+        except TooLong as error:
+            log.warning("reply.too_long", method=request.method, why=str(error))
+            await talk.send(Reply(id=request.id, fault=fault("internal", method=request.method)))
         return not self._draining
 
     async def _perform(self, method: Method, request: Request, talk: Talk) -> Reply:
@@ -252,7 +276,7 @@ class Server:
         except BROKEN as error:
             problem = fault("params.invalid", method=request.method, why=_short(error))
             return Reply(id=request.id, fault=problem)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError):
+        except _GONE:
             raise
         except Exception:
             log.exception("method.crashed", method=request.method)
@@ -271,18 +295,14 @@ class Server:
                         Reply(id=talk.number, event="progress", body=msgspec.Raw(_encode(progress)))
                     )
 
-        result: msgspec.Struct | dict[str, object] = {}
-        problem: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(report)
-            try:
+        async def perform() -> msgspec.Struct | dict[str, object]:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(report)
                 result = await method(params, talk)
-            except Exception as error:  # noqa: BLE001 - taken out of the group, where it would be wrapped
-                problem = error
-            tasks.cancel_scope.cancel()
-        if problem is not None:
-            raise problem
-        return result
+                tasks.cancel_scope.cancel()
+            return result
+
+        return await _unwrapped(perform)
 
     async def _subscribe(self, talk: Talk) -> None:
         """Send the World, and every change after it, until the peer goes, lags, or the daemon ends."""
@@ -312,6 +332,27 @@ class Server:
             pass
         if not self._draining:
             scope.cancel()
+
+
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError)
+"""What sending to a peer raises that has left or does not read."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def _unwrapped(act: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what has a task group inside, and raise the first error in it as itself.
+
+    Wrapped in a group it would pass every ``except`` here, and one peer that leaves would end the daemon.
+    """
+    try:
+        return await act(*args, **kwargs)
+    except ExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
 
 
 def _short(error: Exception) -> str:

@@ -17,8 +17,9 @@ from hived.decisions.changes import changes
 from hived_client.resolution import Answer, Question, WorldCatalogue, answer
 from hived_client.vocabulary.world import SLOTS, Change, Endpoint, World
 
-MOST_WAITING = 256
-"""Changes that wait for one subscriber; more, and it is told that it lags, and let go."""
+MOST_WAITING = 4096
+"""Changes that wait for one subscriber; more, and it is told that it lags, and let go. A first look at a
+server with 500 models is 500 changes at once."""
 
 MOST_ANSWERS = 1024
 """Answers that are kept for one generation."""
@@ -38,6 +39,8 @@ class Subscription:
         except (anyio.WouldBlock, anyio.BrokenResourceError):
             self.lagged = True
             self._send.close()
+        except anyio.ClosedResourceError:
+            return False  # it was let go; what changes while the daemon ends must not break on it
         return not self.lagged
 
     def close(self) -> None:

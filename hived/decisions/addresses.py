@@ -24,7 +24,13 @@ def read_url(text: str) -> str:
     text = text.strip()
     if not text:
         raise BadAddress("is empty")
-    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if not text.isprintable() or " " in text:
+        # It is shown on terminals and written into the snapshot, which is UTF-8.
+        raise BadAddress("has a space or a character that cannot be shown in it")
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+    except ValueError as error:
+        raise BadAddress("is not an address that can be read") from error
     if parts.scheme not in ("http", "https"):
         raise BadAddress(f"begins with {parts.scheme}://, and only http:// and https:// can be used")
     if parts.username or parts.password:
@@ -33,9 +39,22 @@ def read_url(text: str) -> str:
         port = parts.port
     except ValueError as error:
         raise BadAddress("has a port that is not a number up to 65535") from error
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(parts.hostname or "", parts.hostname)
-    shown = f"[{host}]" if host and ":" in host else host
+    if port == 0:
+        raise BadAddress("has port 0, which is whatever port was free and not one to connect to")
+    host = _to_connect(parts.hostname or "")
+    shown = f"[{host}]" if ":" in host else host
     return root_url(f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path}")
+
+
+def _to_connect(host: str) -> str:
+    """Turn a host to bind to into one to connect to."""
+    try:
+        address = ipaddress.ip_address(host or "0.0.0.0")
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 def host_and_port(url: str) -> tuple[str, int]:

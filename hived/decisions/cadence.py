@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from hived_client.vocabulary.world import CALLABLE, Endpoint
+from hived.decisions.addresses import locality_of
+from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint
 
 AT_REST = 15.0
 """Seconds between two looks at a server where nothing changes: four a minute."""
@@ -51,19 +52,32 @@ def plan(
     the end of the server's process is told by the system. ``random``: a number from 0 to 1.
     """
     jitter = 1.0 + JITTER * (2.0 * random() - 1.0)
-    near = endpoint.locality == "device"
+    near = (
+        locality_of(endpoint.url) == "device"
+    )  # of a gateway only the address is near, and that counts here
     if endpoint.state in ("starting", "loading"):
         lasting = now - endpoint.since if endpoint.since is not None else 0.0
-        return Plan(look=CHANGING if lasting < PATIENCE else CHANGING_LATER, knock=None)
+        # A clock that was set back must not make the hurry last until it has caught up.
+        return Plan(look=CHANGING if 0 <= lasting < PATIENCE else CHANGING_LATER, knock=None)
     if endpoint.state in CALLABLE or endpoint.state == "unauthorised":
-        return Plan(look=AT_REST, knock=None if watched or not near else KNOCK * jitter)
+        look = AT_REST * requests_at_rest(endpoint)
+        return Plan(look=look, knock=None if watched or not near else KNOCK * jitter)
     if endpoint.state == "wrong_server":
-        # Known for what it is: asked again only after the port has been away.
-        return Plan(look=None, knock=KNOCK * jitter)
+        # Known for what it is: on a guessed port it is asked again only after the port has been away. An
+        # address that somebody gave may be that of a gateway which is not ready yet.
+        guessed = near and endpoint.source in GUESSED
+        return Plan(look=None if guessed else FARTHEST * jitter, knock=KNOCK * jitter if near else None)
     if endpoint.state == "down":
         return Plan(look=None, knock=(KNOCK if near else backoff(failures, KNOCK, FARTHEST)) * jitter)
     # Unreachable, failed, unknown: only a look can tell.
     return Plan(look=backoff(failures, KNOCK, AT_REST if near else FARTHEST) * jitter, knock=None)
+
+
+def requests_at_rest(endpoint: Endpoint) -> int:
+    """Return how many requests a look costs at rest: two where the server must show what it is first."""
+    keyed = endpoint.key_ref is not None and (endpoint.mode == "router" or endpoint.state == "sleeping")
+    foreign = any(warning.code == "server.other_dialect" for warning in endpoint.warnings)
+    return 2 if endpoint.state == "unauthorised" or keyed or foreign else 1
 
 
 def backoff(failures: int, first: float, most: float) -> float:

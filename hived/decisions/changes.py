@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from hived_client.vocabulary.world import Change, Endpoint, Model, World
 
 
@@ -23,7 +25,7 @@ def _changes(before: World, after: World, at: float) -> Iterator[Change]:
         )
     old = {endpoint.name: endpoint for endpoint in before.endpoints}
     new = {endpoint.name: endpoint for endpoint in after.endpoints}
-    for name in old.keys() - new.keys():
+    for name in (name for name in old if name not in new):
         yield Change(event="endpoint.removed", at=at, endpoint=name, before=old[name].state)
     for name, endpoint in new.items():
         known = old.get(name)
@@ -31,7 +33,17 @@ def _changes(before: World, after: World, at: float) -> Iterator[Change]:
             continue
         if known is None:
             yield Change(event="endpoint.added", at=at, endpoint=name, after=endpoint.state)
-        yield from _of_endpoint(known, endpoint, at)
+        told = False
+        for change in _of_endpoint(known, endpoint, at):
+            told = True
+            yield change
+        if known is not None and not told and _content(known) != _content(endpoint):
+            yield Change(event="endpoint.changed", at=at, endpoint=name, reason=endpoint.reason)
+
+
+def _content(endpoint: Endpoint) -> Endpoint:
+    """Leave out what is bookkeeping: dates and the row of the beat file."""
+    return msgspec.structs.replace(endpoint, since=None, models_at=None, slot=-1)
 
 
 def _of_endpoint(before: Endpoint | None, after: Endpoint, at: float) -> Iterator[Change]:
@@ -55,7 +67,7 @@ def _of_endpoint(before: Endpoint | None, after: Endpoint, at: float) -> Iterato
         return
     old = {model.name: model for model in (before.models if before else None) or ()}
     new = {model.name: model for model in after.models or ()}
-    for model in old.keys() - new.keys():
+    for model in (model for model in old if model not in new):
         yield Change(event="model.removed", at=at, endpoint=name, model=model)
     for model, found in new.items():
         known = old.get(model)

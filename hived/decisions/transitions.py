@@ -42,7 +42,7 @@ def observe(world: World, observation: Observation) -> World:
 def expect(world: World, expected: Sequence[Endpoint]) -> World:
     """Make these the endpoints of the World. One that stays where it was keeps what is known of it."""
     known = {endpoint.name: endpoint for endpoint in world.endpoints}
-    kept = {e.name: known[e.name] for e in expected if e.name in known and _same_place(known[e.name], e)}
+    kept = {e.name: known[e.name] for e in expected if e.name in known and same_place(known[e.name], e)}
     taken = {endpoint.slot for endpoint in kept.values()}
     free = (slot for slot in range(SLOTS) if slot not in taken)
     endpoints = []
@@ -99,14 +99,20 @@ def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> E
                 reason=_loading(endpoint, kind) if outcome.state == "loading" else None,
                 version=outcome.version or endpoint.version,
                 mode=outcome.mode or endpoint.mode,
-                models=endpoint.models if outcome.models is None else outcome.models,
+                models=outcome.models if outcome.models is not None or endpoint.warnings else endpoint.models,
                 locality=locality_of(endpoint.url),
                 warnings=(),
             )
         case Locked():
             problem = fault("server.unauthorised", **fault_fields(endpoint, kind))
             after = replace(
-                endpoint, state="unauthorised", reason=problem, version=outcome.version or endpoint.version
+                endpoint,
+                state="unauthorised",
+                reason=problem,
+                version=outcome.version or endpoint.version,
+                models=None if endpoint.warnings else endpoint.models,  # those were a gateway's
+                locality=locality_of(endpoint.url),
+                warnings=(),
             )
         case Stranger():
             after = _stranger(endpoint, outcome, kind)
@@ -202,7 +208,8 @@ def _dated(before: Endpoint, after: Endpoint, at: float) -> Endpoint:
     return replace(after, since=since, models_at=models_at)
 
 
-def _same_place(old: Endpoint, new: Endpoint) -> bool:
+def same_place(old: Endpoint, new: Endpoint) -> bool:
+    """Tell whether what is known of an endpoint still is about the same server."""
     same_process = old.process is None or new.process is None or old.process.pid == new.process.pid
     return (old.provider, old.url) == (new.provider, new.url) and same_process
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterator
 from typing import TypeGuard
@@ -51,9 +50,9 @@ def texts(value: object) -> tuple[str, ...]:
 
 def count(value: object) -> int | None:
     """Return a whole number above zero; servers write 0 for what they do not know."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= GREATEST:
         return None
-    return int(value) if 0 < value <= GREATEST and value == int(value) else None
+    return int(value) if value == int(value) else None
 
 
 def share(value: object) -> float | None:

@@ -167,6 +167,9 @@ def _unusable(error: Exception) -> Unusable:
         return Unusable("unreachable", f"no connection within {CONNECT_TIMEOUT:g} s")
     if isinstance(error, httpx.TimeoutException):
         return Unusable("silent", "no answer in time")
+    if isinstance(error, httpx.LocalProtocolError | UnicodeError):
+        # Its own words would quote the header, and with it the key.
+        return Unusable("broken", "the request cannot be written as HTTP")
     if isinstance(error, httpx.RemoteProtocolError | httpx.DecodingError):
         return Unusable("broken", "its answer is not HTTP")
     return Unusable("broken", _words(error))

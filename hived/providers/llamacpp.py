@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from hived.decisions.addresses import locality_of
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
 from hived.providers.fields import count, inner, is_object, items, share, text, texts
 from hived.providers.fingerprint import identify_stranger, is_llamacpp
@@ -44,7 +45,7 @@ class LlamaCpp:
                     outcome = await self._glance(endpoint)
                     if outcome is not None:
                         return outcome
-                elif endpoint.mode == "router":
+                elif endpoint.mode == "router" and await self._may_have_key(endpoint):
                     return await self._router(endpoint, endpoint.version, children=False)
             return await self._whole(endpoint)
         except Unusable as error:
@@ -64,10 +65,12 @@ class LlamaCpp:
                 told()
 
         try:
+            if not await self._may_have_key(endpoint):
+                return
             await self._http.listen(
                 f"{endpoint.url}/models/sse", line, timeout=_timeout(endpoint), key=self._key(endpoint)
             )
-        except Unusable:
+        except (Unusable, _Stop):
             return
 
     async def _whole(self, endpoint: Endpoint) -> Outcome:
@@ -97,13 +100,15 @@ class LlamaCpp:
     async def _glance(self, endpoint: Endpoint) -> Outcome | None:
         """Confirm a single-mode server with one request; ``None`` where something is not as it was.
 
-        A key is not sent on this way, since somebody else may have the port by now: with one, only what
-        is public is confirmed.
+        While it is ready a key is not sent on this way, since somebody else may have the port by now:
+        with one, only what is public is confirmed.
         """
         if endpoint.key_ref is not None:
             health = await self._get(endpoint, "/health", SMALL, keyed=False)
-            awake = is_llamacpp(health) and health.status == 200
-            return Heard(state="ready") if awake and endpoint.state == "ready" else None
+            if not is_llamacpp(health) or health.status != 200:
+                return None
+            if endpoint.state == "ready":
+                return Heard(state="ready")
         answer = await self._get(endpoint, "/props", MEDIUM)
         properties = answer.json()
         if answer.status != 200 or not is_llamacpp(answer) or not is_object(properties):
@@ -177,13 +182,23 @@ class LlamaCpp:
                 raise _Stop(Locked())
         return answer
 
+    async def _may_have_key(self, endpoint: Endpoint) -> bool:
+        """Tell whether what listens now may be sent the key: it must show what it is, each time."""
+        return self._key(endpoint) is None or is_llamacpp(
+            await self._get(endpoint, "/health", SMALL, keyed=False)
+        )
+
     def _key(self, endpoint: Endpoint) -> str | None:
-        """Return the key, for a server that has shown what it is, and never in the clear to the internet."""
-        if endpoint.key_ref is None or (endpoint.mode is None and endpoint.state == "wrong_server"):
+        """Return the key, for a server that has shown what it is, and never in the clear to the internet.
+
+        The address decides, not what was last believed of it: a gateway's locality is unknown, and the
+        llama.cpp that comes back in its place must get its key.
+        """
+        if endpoint.key_ref is None:
             return None
-        if endpoint.locality not in ("device", "lan") and not endpoint.url.startswith("https:"):
+        if locality_of(endpoint.url) not in ("device", "lan") and not endpoint.url.startswith("https:"):
             return None
-        return self._environment.get(endpoint.key_ref) or None
+        return self._environment.get(endpoint.key_ref, "").strip() or None
 
 
 class _Stop(Exception):
@@ -195,7 +210,7 @@ class _Stop(Exception):
 
 
 def _timeout(endpoint: Endpoint) -> float:
-    return LOOK_TIMEOUT if endpoint.locality == "device" else FAR_TIMEOUT
+    return LOOK_TIMEOUT if locality_of(endpoint.url) == "device" else FAR_TIMEOUT
 
 
 def _single(

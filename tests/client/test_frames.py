@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ def test_any_split_of_any_frames_gives_the_same_frames(sent: list[bytes], cuts: 
     stream = b"".join(map(frame, sent))
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = FrameReader()
-    got = [body for a, b in zip(places, places[1:], strict=False) for body in reader.feed(stream[a:b])]
+    got = [body for a, b in pairwise(places) for body in reader.feed(stream[a:b])]
     assert got == sent
     assert reader.waiting == 0
 

@@ -102,14 +102,13 @@ def sealed(body: bytes, *, magic: bytes = b"HIVE", schema: int = 1) -> bytes:
         sealed(b"\x81\xa3new" + b"\x91" * 100_000),
         sealed(b"\x81\xa8problems\xdf\xff\xff\xff\xff"),
         sealed(b"\x81\xa9endpoints\xa1\xff"),
-        sealed(b"\x81\xa2\xff\xff\xc0"),
         sealed(b"\xc0"),
         b"",
         b"HIVE",
         bytes(64),
         os.urandom(500),
     ],
-    ids=range(13),
+    ids=range(12),
 )
 def test_a_body_that_makes_no_sense_is_refused_although_it_is_whole(data: bytes) -> None:
     refused(data)
@@ -126,17 +125,21 @@ def test_words_that_a_newer_daemon_adds_are_passed_over() -> None:
     assert decode_snapshot(sealed(body)).world() == World(generation=1)
 
 
-@pytest.mark.parametrize("body", [b"\x91" * 5000, b"\xa1\xff", b"\x80", b"\x81\xa4name\xa1\xff", b""])
+NOT_ENDPOINTS = [
+    b"\x80",
+    b"\xc0",
+    b"\x81\xa4name\xa1\xff",
+    msgspec.msgpack.encode(
+        msgspec.to_builtins(SMALL.endpoints[0]) | {"name": "new", "state": "a state of the future"}
+    ),
+]
+
+
+@pytest.mark.parametrize("body", NOT_ENDPOINTS, ids=range(len(NOT_ENDPOINTS)))
 def test_an_endpoint_that_makes_no_sense_hides_no_other(body: bytes) -> None:
     good = encode_endpoint(endpoint("lab", "vllm", "x"))
     bad = Entry(name="new", provider="vllm", slot=1, body=msgspec.Raw(body))
-    data = sealed(msgspec.msgpack.encode(Body(endpoints=(bad, good)))) if body else b""
-    if not body:
-        return
-    try:
-        snapshot = decode_snapshot(data)
-    except Unavailable:
-        return  # the whole body makes no sense: nothing is believed
+    snapshot = decode_snapshot(sealed(msgspec.msgpack.encode(Body(endpoints=(bad, good)))))
     assert [each.name for each in snapshot.world().endpoints] == ["lab"]
     assert [each.code for each in snapshot.world().problems] == ["snapshot.foreign"]
     assert isinstance(snapshot.answer(Question(model="lab/x")), Target)
@@ -186,9 +189,9 @@ def test_a_beat_cut_anywhere_or_with_any_bit_flipped_is_refused() -> None:
     assert len(whole) == BEAT_BYTES
     damaged = [whole[:length] for length in range(len(whole))] + [whole + b"\0"]
     for position in range(len(whole) * 8):
-        data = bytearray(whole)
-        data[position // 8] ^= 1 << position % 8
-        damaged.append(bytes(data))
+        flipped = bytearray(whole)
+        flipped[position // 8] ^= 1 << position % 8
+        damaged.append(bytes(flipped))
     for data in damaged:
         with pytest.raises(Unavailable) as error:
             decode_beat(data)

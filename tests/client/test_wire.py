@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -210,7 +211,7 @@ def test_a_conversation_is_understood_however_it_is_cut(cuts: list[int]) -> None
     )
     places = [0, *sorted({min(cut, len(stream)) for cut in cuts if cut}), len(stream)]
     session = Session()
-    got = [r for a, b in zip(places, places[1:], strict=False) if a < b for r in session.feed(stream[a:b])]
+    got = [r for a, b in pairwise(places) if a < b for r in session.feed(stream[a:b])]
     assert [reply.id for reply in got] == [0, 1, 2]
     assert session.welcome is not None
 
