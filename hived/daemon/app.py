@@ -42,9 +42,9 @@ from hived.providers.base import Probe
 from hived.providers.http import Http
 from hived.providers.llamacpp import LlamaCpp
 from hived_client._version import __version__
+from hived_client.doors.beat import INTERVAL as BEAT_INTERVAL
 from hived_client.doors.boot import boot_id
 from hived_client.doors.paths import Places, ensure_folder
-from hived_client.doors.snapshot import BEAT_INTERVAL
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
@@ -82,8 +82,7 @@ class App:
         """Be the daemon until ``stop``, ``retire`` or a signal. Raises ``Unavailable`` where it cannot be."""
         try:
             self._instance.acquire()
-            for path in (self._places.state, self._places.logs, self._places.started):
-                ensure_folder(path)
+            self._prepare_state()
             self._assemble()
             # Before anybody can connect: whoever finds the socket finds a World beside it.
             self._publisher.publish()
@@ -115,6 +114,16 @@ class App:
             "jobs": self._jobs.statistics(),
             "http": {"requests": self._http.requests},
         }
+
+    def _prepare_state(self) -> None:
+        for path in (self._places.state, self._places.logs, self._places.started):
+            try:
+                ensure_folder(path)
+            except HivedError as error:
+                if error.code != "runtime.unwritable":
+                    raise
+                # Watching needs no memory; what does (a start) will say so when it is asked for.
+                log.warning("state.unwritable", path=path, why=error.message)
 
     def _assemble(self) -> None:
         last = read_last_known(self._places.last_known)
@@ -183,7 +192,7 @@ class App:
             everything.start_soon(self._signals, everything.cancel_scope)
             async with anyio.create_task_group() as background:
                 async with anyio.create_task_group() as serving:
-                    acceptor = await self._accept(serving, listener)
+                    await serving.start(self._server.run, listener)
                     background.start_soon(self._supervisor.keep, "publisher", self._publisher.run)
                     background.start_soon(self._supervisor.keep, "memory", self._publisher.run_memory)
                     background.start_soon(self._supervisor.keep, "configuration", self._watch_configuration)
@@ -191,28 +200,15 @@ class App:
                     background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
                     self._announce()
                     task_status.started()
-                    await self._beat(serving, acceptor)
+                    await self._beat(serving)
                     self._notifier.stopping()
                     log.info("daemon.stopping")
-                    acceptor_now = self._acceptor
                     await self._server.drain()
-                    acceptor_now.cancel()
                     serving.cancel_scope.cancel()
                 background.cancel_scope.cancel()
-            self._publisher.finish()
+            self._publisher.finish(last_word=self._instance.holds_lock())
             await self._http.aclose()
             everything.cancel_scope.cancel()
-
-    async def _accept(self, tasks: anyio.abc.TaskGroup, listener: socket.socket) -> anyio.CancelScope:
-        scope = anyio.CancelScope()
-
-        async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-            with scope, listener:
-                await self._server.run(listener, task_status=task_status)
-
-        await tasks.start(serve)
-        self._acceptor = scope
-        return scope
 
     def _announce(self) -> None:
         self._instance.leave_breadcrumb(
@@ -227,7 +223,7 @@ class App:
         log.info("daemon.ready", socket=self._places.socket, version=__version__, pid=os.getpid())
         self._notifier.ready()
 
-    async def _beat(self, tasks: anyio.abc.TaskGroup, acceptor: anyio.CancelScope) -> None:
+    async def _beat(self, tasks: anyio.abc.TaskGroup) -> None:
         """Beat until it is time to stop. The daemon's own pulse: what hangs the loop stops the beat."""
         checked = anyio.current_time()
         while not self._stopping.is_set():
@@ -236,11 +232,14 @@ class App:
             if anyio.current_time() - checked >= SELF_CHECK:
                 checked = anyio.current_time()
                 if not self._instance.is_intact():
-                    acceptor = await self._recover(tasks, acceptor)
+                    await self._recover(tasks)
+                elif not self._publisher.is_intact():
+                    log.warning("snapshot.lost", path=self._places.folder)
+                    self._publisher.reopen()
             with anyio.move_on_after(BEAT_INTERVAL):
                 await self._stopping.wait()
 
-    async def _recover(self, tasks: anyio.abc.TaskGroup, acceptor: anyio.CancelScope) -> anyio.CancelScope:
+    async def _recover(self, tasks: anyio.abc.TaskGroup) -> None:
         """Our folder was removed under us: make it again, unless another daemon was quicker."""
         log.warning("runtime.lost", path=self._places.folder)
         try:
@@ -248,13 +247,13 @@ class App:
         except AlreadyRunning:
             log.warning("daemon.superseded", path=self._places.folder)
             self.stop()
-            return acceptor
+            return
         except HivedError as error:
             log.warning("runtime.not_recovered", why=error.message)
-            return acceptor
-        acceptor.cancel()
+            return
+        self._server.stop_accepting()
         self._publisher.reopen()
-        return await self._accept(tasks, listener)
+        await tasks.start(self._server.run, listener)
 
     async def _signals(self, scope: anyio.CancelScope) -> None:
         if not _is_main_thread():

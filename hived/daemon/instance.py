@@ -48,7 +48,11 @@ class Instance:
         for path in (self._places.runtime, self._places.folder, os.path.dirname(self._places.socket)):
             ensure_folder(path)
         for _ in range(10):
-            fd = os.open(self._places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fd = os.open(self._places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                why = error.strerror or type(error).__name__
+                raise Unavailable(fault("runtime.unwritable", path=self._places.lock, why=why)) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -56,12 +60,15 @@ class Instance:
                 os.close(fd)
                 raise AlreadyRunning(fault("daemon.already_running", pid=holder or "?")) from error
             if _is_same(fd, self._places.lock):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)  # for people; nothing believes it
                 self._lock = fd
+                self._sign()
                 return
             os.close(fd)  # somebody removed the file between open and lock: try on the new one
         raise Unavailable(fault("runtime.unwritable", path=self._places.lock, why="it keeps changing"))
+
+    def holds_lock(self) -> bool:
+        """Tell whether the folder that clients look at is ours."""
+        return _is_same(self._lock, self._places.lock)
 
     def bind(self) -> socket.socket:
         """Bind under a temporary name and rename it into place; return the listening socket."""
@@ -106,10 +113,19 @@ class Instance:
     def recover(self) -> socket.socket:
         """Make the folder, the lock and the socket again. Raises ``AlreadyRunning`` for a quicker one."""
         if not _is_same(self._lock, self._places.lock):
-            os.close(self._lock)
-            self._lock = -1
+            if self._lock >= 0:  # the last try may have failed after it was given back
+                os.close(self._lock)
+                self._lock = -1
             self.acquire()
         return self.bind()
+
+    def _sign(self) -> None:
+        """Write our number into the lock, for people. Nothing believes it, so a full disk is no matter."""
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            return
 
     def release(self) -> None:
         """Unlink the socket, if it is still the one we bound, and give the lock back."""

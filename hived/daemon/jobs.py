@@ -7,6 +7,7 @@ start.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import structlog
 
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
+from hived.decisions.addresses import place
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
 from hived.machine import llamacpp
@@ -101,7 +103,7 @@ class Jobs:
 
     def circumstances(self, endpoint: Endpoint) -> Circumstances:
         """Say what is known of the process behind an endpoint, if it is ours."""
-        now, record = self._clock.wall(), self._started.get(endpoint.name)
+        now, record = self._clock.wall(), self._record_of(endpoint)
         if record is None:
             return Circumstances(at=now)
         alive = is_alive(record.identity)
@@ -123,6 +125,7 @@ class Jobs:
 
     async def start(self, params: StartParams, tell: Tell) -> Begun:
         """Start a server and wait until it answers. Raises ``StartFailed`` or ``Refused``."""
+        _check(params)
         kind = kind_of_prefix(params.provider)
         if kind is not LLAMACPP:
             raise Refused(fault("start.unsupported", provider=params.provider, known=LLAMACPP.name))
@@ -141,7 +144,7 @@ class Jobs:
         """Stop what hived started under a name: an endpoint's, or a provider's. Raises ``Refused``."""
         ended: dict[str, str] = {}
         for record in self._chosen(params):
-            how = await stop(record.identity, grace=params.grace)
+            how = await stop(record.identity, grace=params.grace if params.grace >= 0 else 0.0)  # NaN too
             self._forget(record.endpoint)
             log.info("server.stopped", endpoint=record.endpoint, pid=record.identity.pid, how=how)
             ended[record.endpoint] = how
@@ -191,6 +194,7 @@ class Jobs:
             raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=why, log=str(path))) from error
         identity = identify(child.pid)
         if identity is None:
+            await reap(child)
             raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=_words(path), log=str(path)))
         record = Started(
             endpoint=name,
@@ -204,6 +208,14 @@ class Jobs:
             started_at=self._clock.wall(),
             context=params.context,
         )
+        try:
+            self._records.write(record)
+        except OSError as error:
+            # A server that nobody will know again is worse than none.
+            child.kill()
+            child.wait()
+            why = error.strerror or type(error).__name__
+            raise StartFailed(fault("runtime.unwritable", path=str(self._records.folder), why=why)) from error
         self._adopt(record, child)
         return record
 
@@ -213,9 +225,10 @@ class Jobs:
             r for r in self._started.values() if r.model == record.model and not is_alive(r.identity)
         ]:
             self._started.pop(old.endpoint)
-            self._records.remove(old.endpoint)
+            if old.endpoint != record.endpoint:
+                self._remove_record(old.endpoint)
         self._started[record.endpoint] = record
-        self._records.write(record)
+        self._codes.pop(record.endpoint, None)
         self._children[record.endpoint] = child
         if self._reapers is not None:
             self._reapers.start_soon(self._reap, record.endpoint, child)
@@ -228,13 +241,15 @@ class Jobs:
             del self._children[endpoint]
             self._codes[endpoint] = code
         log.info("server.ended", endpoint=endpoint, pid=child.pid, code=code)
-        self._poke(endpoint)
+        record = self._started.get(endpoint)
+        watched = self._endpoint_of(record) if record is not None else None
+        self._poke(watched.name if watched is not None else endpoint)
 
     async def _wait_ready(self, record: Started, tell: Tell, began: float) -> Begun:
         name, shown = record.endpoint, ""
         while True:
             world = self._store.world
-            endpoint = self._store.endpoint(name)
+            endpoint = self._endpoint_of(record)
             elapsed = anyio.current_time() - began
             if endpoint is not None and endpoint.state in CALLABLE:
                 return Begun(
@@ -256,6 +271,18 @@ class Jobs:
             with anyio.move_on_after(TELL_EVERY):
                 await self._store.wait_changed(world.generation)
 
+    def _endpoint_of(self, record: Started) -> Endpoint | None:
+        """Return the endpoint at a record's address: the configuration may have named it before us."""
+        where = place(record.url)
+        return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
+
+    def _record_of(self, endpoint: Endpoint) -> Started | None:
+        known = self._started.get(endpoint.name)
+        if known is not None:
+            return known
+        where = place(endpoint.url)
+        return next((r for r in self._started.values() if place(r.url) == where), None)
+
     def _last_words(self, record: Started) -> str:
         """Say why a server ended: the signal that killed it, or what its log says."""
         code = self._codes.get(record.endpoint, 0)
@@ -264,7 +291,8 @@ class Jobs:
         return llamacpp.why_it_ended(Path(record.log))
 
     def _chosen(self, params: StopParams) -> list[Started]:
-        exact = self._started.get(params.name)
+        named = self._store.endpoint(params.name)
+        exact = self._started.get(params.name) or (self._record_of(named) if named is not None else None)
         if exact is not None:
             return [exact]
         kind = kind_of_prefix(params.name)
@@ -282,11 +310,32 @@ class Jobs:
     def _forget(self, endpoint: str) -> None:
         self._started.pop(endpoint, None)
         self._codes.pop(endpoint, None)
-        self._records.remove(endpoint)
+        self._remove_record(endpoint)
         self._reconcile()
+
+    def _remove_record(self, endpoint: str) -> None:
+        try:
+            self._records.remove(endpoint)
+        except OSError as error:
+            # The process is gone all the same; the record will name one that nobody believes in.
+            log.warning("record.not_removed", endpoint=endpoint, why=error.strerror)
 
     def _name(self, port: int) -> str:
         return f"{LLAMACPP.name}-{port}"
+
+
+def _check(params: StartParams) -> None:
+    """Refuse what no server could be started with. Raises ``Refused``."""
+    alias = params.alias
+    wrong = {
+        "timeout is not a number": math.isnan(params.timeout),
+        "port is not 0 to 65535": params.port is not None and not 0 <= params.port <= 65_535,
+        "context is not 1 to 2**31": params.context is not None and not 1 <= params.context < 2**31,
+        "alias is not a name": alias is not None and (not alias.isprintable() or alias[:1] in ("-", "")),
+        "model is not a path": "\0" in (params.model or ""),
+    }
+    for why in (why for why, is_wrong in wrong.items() if is_wrong):
+        raise Refused(fault("params.invalid", method="start", why=why))
 
 
 def _restart_command(record: Started) -> str:

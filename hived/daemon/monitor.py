@@ -234,7 +234,7 @@ class Monitor:
         try:
             await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
             if self._watched:
-                # Until another process is found the port is knocked at again: it may serve on, and die unseen.
+                # Until another process is found the port is knocked at: it may serve on, and die unseen.
                 self._watched = False
                 self._sought = None
                 self.poke()

@@ -17,16 +17,9 @@ import structlog
 
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
+from hived_client.doors.beat import STOPPED, encode_beat
 from hived_client.doors.paths import Places
-from hived_client.doors.snapshot import (
-    STOPPED,
-    WARM,
-    Entry,
-    decode_snapshot,
-    encode_beat,
-    encode_endpoint,
-    encode_snapshot,
-)
+from hived_client.doors.snapshot import WARM, Entry, encode_endpoint, encode_snapshot, read_snapshot
 from hived_client.doors.whole import write_whole
 from hived_client.errors import HivedError
 from hived_client.vocabulary.world import CALLABLE, Endpoint, World
@@ -127,9 +120,23 @@ class Publisher:
         self._published = -1
         self.publish()
 
-    def finish(self) -> None:
-        """Publish the last World as the last, and keep it."""
-        self.publish(flags=STOPPED)
+    def is_intact(self) -> bool:
+        """Tell whether the files are still there, and the beat is the one that we write."""
+        try:
+            there = os.stat(self._places.beat)
+            mine = os.fstat(self._beat_fd)
+            os.stat(self._places.snapshot)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def finish(self, *, last_word: bool = True) -> None:
+        """Publish the last World as the last, and keep it.
+
+        Without ``last_word`` the folder is another daemon's by now, and its files are left alone.
+        """
+        if last_word:
+            self.publish(flags=STOPPED)
         self._remember(self._dated())
         if self._beat_fd >= 0:
             os.close(self._beat_fd)
@@ -174,8 +181,7 @@ class Publisher:
 def read_last_known(path: str) -> World | None:
     """Read what an earlier daemon kept; a file that makes no sense is put aside and forgotten."""
     try:
-        with open(path, "rb") as file:
-            return decode_snapshot(file.read(), path).world()
+        return read_snapshot(path).world()
     except FileNotFoundError:
         return None
     except OSError as error:

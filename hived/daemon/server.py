@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from hived.daemon.instance import peer_uid
+from hived.daemon.peer import Peer
 from hived.daemon.store import Store
 from hived_client._version import __version__
 from hived_client.doors.frames import AFTER_HELLO, FrameReader, TooLong, frame
@@ -40,13 +41,8 @@ from hived_client.doors.wire import (
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault, fault
 
-SEND_TIMEOUT = 5.0
-"""Seconds that a peer may leave what is sent to it unread."""
-
 DRAIN = 5.0
 """Seconds in which connections may finish when the daemon ends."""
-
-READ = 65_536
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +54,10 @@ _request = msgspec.msgpack.Decoder(Request).decode
 class Talk:
     """One connection, seen by a method: it can tell how far it is."""
 
-    def __init__(self, stream: anyio.abc.SocketStream, raw: socket.socket) -> None:
-        self.stream = stream
-        self.raw = raw
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
         self.number = 0
+        self.method = ""
         self.progress: list[Progress] = []
         self.told = anyio.Event()
 
@@ -71,10 +67,13 @@ class Talk:
         self.told.set()
 
     async def send(self, reply: Reply) -> None:
-        """Send one message. Raises TimeoutError for a peer that does not read, TooLong for what is no frame."""
-        data = frame(_encode(reply))
-        with anyio.fail_after(SEND_TIMEOUT):
-            await self.stream.send(data)
+        """Send one message. Raises as ``Peer.send`` does; of what is too long only that it is."""
+        try:
+            data = frame(_encode(reply))
+        except TooLong as error:
+            log.warning("reply.too_long", method=self.method, why=str(error))
+            data = frame(_encode(Reply(id=reply.id, fault=fault("internal", method=self.method))))
+        await self.peer.send(data)
 
 
 Method = Callable[[bytes, Talk], Awaitable[msgspec.Struct | dict[str, object]]]
@@ -124,15 +123,12 @@ class Server:
         self._accepting.cancel()
 
     async def drain(self) -> None:
-        """Take nobody new, let what is being answered finish, and end every connection within the deadline."""
+        """Take nobody new, let what is being answered finish, and end all connections by the deadline."""
         self._draining = True
         self.stop_accepting()
         self._store.end_subscriptions()
         for talk in self._open:
-            try:
-                talk.raw.shutdown(socket.SHUT_RD)
-            except OSError:
-                continue
+            talk.peer.hang_up()
         with anyio.move_on_after(DRAIN):
             while self._open:
                 await self._closed.wait()
@@ -155,31 +151,34 @@ class Server:
             connections.start_soon(self._serve, raw)
 
     async def _serve(self, raw: socket.socket) -> None:
-        raw.setblocking(False)
+        peer = Peer(raw)
+        talk = Talk(peer)
+        self._open.add(talk)
+        try:
+            if not self._draining and self._is_ours(raw):
+                await self._converse(talk)
+        except OSError:
+            pass  # the peer is gone or does not read: there is nobody left to tell
+        except Exception:
+            # What is wrong with one connection must not end the others, and the daemon with them.
+            log.exception("connection.crashed", method=talk.method)
+        finally:
+            peer.close()
+            self._open.discard(talk)
+            closed, self._closed = self._closed, anyio.Event()
+            closed.set()
+
+    def _is_ours(self, raw: socket.socket) -> bool:
+        """Let in only our own user, as the kernel knows it."""
         try:
             uid = peer_uid(raw)
         except OSError:
             uid = None
-        if uid != os.getuid():
-            self.refused += 1
-            log.warning("peer.denied", uid=uid)
-            raw.close()
-            return
-        if self._draining:
-            raw.close()
-            return
-        stream = await anyio.abc.UNIXSocketStream.from_socket(raw)
-        talk = Talk(stream, raw)
-        self._open.add(talk)
-        try:
-            async with stream:
-                await self._converse(talk)
-        except _GONE:
-            pass  # there is nobody left to tell
-        finally:
-            self._open.discard(talk)
-            closed, self._closed = self._closed, anyio.Event()
-            closed.set()
+        if uid == os.getuid():
+            return True
+        self.refused += 1
+        log.warning("peer.denied", uid=uid)
+        return False
 
     async def _converse(self, talk: Talk) -> None:
         reader = FrameReader()
@@ -189,9 +188,8 @@ class Server:
             patience.deadline = anyio.current_time() + HELLO_TIMEOUT
             while True:
                 while not waiting:
-                    try:
-                        data = await talk.stream.receive(READ)
-                    except anyio.EndOfStream:
+                    data = await talk.peer.receive()
+                    if not data:
                         return
                     try:
                         waiting = reader.feed(data)
@@ -235,8 +233,7 @@ class Server:
             generation=world.generation,
             managed_by=world.daemon.managed_by if world.daemon else "foreground",
         )
-        with anyio.fail_after(SEND_TIMEOUT):
-            await talk.stream.send(frame(_encode(welcome)))
+        await talk.peer.send(frame(_encode(welcome)))
         return None
 
     async def _answer(self, talk: Talk, body: bytes) -> bool:
@@ -248,7 +245,7 @@ class Server:
             problem = fault("params.invalid", method="?", why=_short(error))
             await talk.send(Reply(id=0, fault=problem))
             return False  # whoever sends this does not know what it is answered
-        talk.number = request.id
+        talk.number, talk.method = request.id, request.method[:100]
         if request.method == "subscribe":
             await _unwrapped(self._subscribe, talk)
             return False
@@ -256,12 +253,7 @@ class Server:
         if method is None:
             await talk.send(Reply(id=request.id, fault=fault("method.unknown", method=request.method[:100])))
             return True
-        reply = await self._perform(method, request, talk)
-        try:
-            await talk.send(reply)
-        except TooLong as error:
-            log.warning("reply.too_long", method=request.method, why=str(error))
-            await talk.send(Reply(id=request.id, fault=fault("internal", method=request.method)))
+        await talk.send(await self._perform(method, request, talk))
         return not self._draining
 
     async def _perform(self, method: Method, request: Request, talk: Talk) -> Reply:
@@ -327,14 +319,14 @@ class Server:
     async def _until_closed(self, talk: Talk, scope: anyio.CancelScope) -> None:
         """A subscriber has nothing more to say: its end of the connection ends the subscription."""
         try:
-            await talk.stream.receive(1)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await talk.peer.receive()
+        except OSError:
             pass
         if not self._draining:
             scope.cancel()
 
 
-_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, OSError)
+_GONE = (ConnectionError, TimeoutError)
 """What sending to a peer raises that has left or does not read."""
 
 P = ParamSpec("P")

@@ -91,7 +91,10 @@ class Store:
 
     def endpoint(self, name: str) -> Endpoint | None:
         """Return an endpoint by name."""
-        return next((e for e in self._world.endpoints if e.name == name), None)
+        try:
+            return self.catalogue.endpoint(name)
+        except KeyError:
+            return None
 
     def answer(self, question: Question) -> Answer:
         """Answer a question from the World as it is now."""

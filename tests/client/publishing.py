@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hived_client.doors.beat import encode_beat
 from hived_client.doors.paths import Places, ensure_folder
-from hived_client.doors.snapshot import encode_beat, encode_endpoint, encode_snapshot
+from hived_client.doors.snapshot import encode_endpoint, encode_snapshot
 from hived_client.doors.whole import write_whole
 from hived_client.vocabulary.world import World
 
@@ -44,10 +45,13 @@ def write_beat(
     ensure_folder(where.folder)
     at = time.monotonic_ns() - int(ago * 1e9)
     rows = young() if slots is None else slots
-    write_whole(
-        where.beat,
-        encode_beat(generation=generation, at_ns=max(0, at), daemon_id=daemon_id, slots=rows, flags=flags),
-    )
+    data = encode_beat(generation=generation, at_ns=max(0, at), daemon_id=daemon_id, slots=rows, flags=flags)
+    fd = os.open(where.beat, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # in place, as the daemon does
+    try:
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+    finally:
+        os.close(fd)
 
 
 def publish(

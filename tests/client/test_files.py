@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hived_client.doors import snapshot as module
+from hived_client.doors import boot as module
+from hived_client.doors.beat import STOPPED
 from hived_client.doors.files import Files, accepts, known
 from hived_client.doors.paths import Places, ensure_folder, places, socket_path
-from hived_client.doors.snapshot import STOPPED
 from hived_client.vocabulary.world import World
 from tests.client.publishing import ID, listening, publish, write_beat, write_snapshot, young
 from tests.client.worlds import endpoint, world
@@ -95,7 +95,7 @@ def test_what_does_not_accept_is_not_a_daemon(where: Places, what: str) -> None:
 
 def test_files_of_another_boot_are_the_last_known(where: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(where, WORLD)
-    monkeypatch.setattr(module, "_boot", [b"the next boot..."])
+    monkeypatch.setattr(module, "_bytes", [b"the next boot..."])
     view = Files(where).look()
     assert (view.verdict, view.running) == ("foreign", False)
     assert view.snapshot is not None
@@ -109,7 +109,7 @@ def test_times_of_another_boot_never_make_a_fact_look_young(
     where: Places, monkeypatch: pytest.MonkeyPatch, later: float
 ) -> None:
     publish(where, WORLD, slots=((int((time.monotonic() + max(0.0, -later)) * 1e9), 1, 4000),) * 2)
-    monkeypatch.setattr(module, "_boot", [b"the next boot..."])
+    monkeypatch.setattr(module, "_bytes", [b"the next boot..."])
     with listening(where.socket):
         view = Files(where).look()
     assert view.verdict == "stale"

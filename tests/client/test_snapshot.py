@@ -11,25 +11,28 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from hived_client.doors import snapshot as module
+from hived_client.doors import boot as module
+from hived_client.doors.beat import BYTES as BEAT_BYTES
+from hived_client.doors.beat import (
+    STALE,
+    STOPPED,
+    YOUNG,
+    BeatReader,
+    decode_beat,
+    encode_beat,
+    read_beat,
+    verdict_of,
+)
+from hived_client.doors.boot import boot_bytes
 from hived_client.doors.paths import Places, ensure_folder
 from hived_client.doors.snapshot import (
-    BEAT_BYTES,
-    BEAT_STALE,
-    BEAT_YOUNG,
-    STOPPED,
     WARM,
     Body,
     Entry,
-    boot_bytes,
-    decode_beat,
     decode_snapshot,
-    encode_beat,
     encode_endpoint,
     encode_snapshot,
-    read_beat,
     read_snapshot,
-    verdict_of,
 )
 from hived_client.doors.whole import write_whole
 from hived_client.errors import Unavailable
@@ -207,10 +210,10 @@ def test_a_beat_of_another_format_is_refused(magic: bytes, schema: int) -> None:
 
 VERDICTS: list[tuple[float, int, Verdict]] = [
     (0.0, 0, "fresh"),
-    (BEAT_YOUNG, 0, "fresh"),
-    (BEAT_YOUNG + 0.01, 0, "lagging"),
-    (BEAT_STALE, 0, "lagging"),
-    (BEAT_STALE + 0.01, 0, "stale"),
+    (YOUNG, 0, "fresh"),
+    (YOUNG + 0.01, 0, "lagging"),
+    (STALE, 0, "lagging"),
+    (STALE + 0.01, 0, "stale"),
     (1e6, 0, "stale"),
     (-0.9, 0, "fresh"),
     (-1.1, 0, "foreign"),
@@ -228,7 +231,7 @@ def test_a_verdict_depends_on_the_age_alone(age: float, flags: int, verdict: Ver
 def test_no_beat_is_absent_and_one_of_another_boot_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdict_of(None, 1.0) == "absent"
     found = decode_beat(beat())
-    monkeypatch.setattr(module, "_boot", [b"another boot ..."])
+    monkeypatch.setattr(module, "_bytes", [b"another boot ..."])
     assert verdict_of(found, 100.0) == "foreign"
 
 
@@ -296,3 +299,60 @@ def test_a_snapshot_in_a_folder_that_others_may_write_to_is_refused(folder: Plac
     with pytest.raises(Unavailable) as error:
         read_snapshot(folder.snapshot)
     assert error.value.code == "runtime.unsafe"
+
+
+def beat_at(path: Path, generation: int) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.pwrite(fd, encode_beat(generation=generation, at_ns=1, daemon_id=ID, slots=()), 0)
+    os.close(fd)
+
+
+def test_a_beat_that_is_overwritten_in_place_is_read_anew(tmp_path: Path) -> None:
+    reader, path = BeatReader(), tmp_path / "beat"
+
+    for generation in (1, 2, 2, 3):
+        beat_at(path, generation)
+        assert reader.read(str(path)).generation == generation
+
+
+def test_a_beat_file_that_was_replaced_is_found_by_its_path(tmp_path: Path) -> None:
+    reader, path = BeatReader(), tmp_path / "beat"
+    beat_at(path, 1)
+    assert reader.read(str(path)).generation == 1
+
+    beat_at(tmp_path / "other", 2)
+    (tmp_path / "other").rename(path)
+
+    assert reader.read(str(path)).generation == 1  # the old file, believed while it is young
+    assert reader.read_again(str(path)).generation == 2
+    assert reader.read(str(path)).generation == 2
+
+
+def test_a_descriptor_that_somebody_closed_and_reused_is_neither_believed_nor_closed(tmp_path: Path) -> None:
+    reader, path = BeatReader(), tmp_path / "beat"
+    beat_at(path, 7)
+    reader.read(str(path))
+    (tmp_path / "mine").write_bytes(b"not a beat")
+    mine = os.open(tmp_path / "mine", os.O_RDONLY)
+    os.dup2(mine, reader._fd)
+    taken = reader._fd
+
+    assert reader.read(str(path)).generation == 7
+
+    assert os.pread(taken, 10, 0) == b"not a beat"
+    os.close(taken)
+    os.close(mine)
+    assert reader.read(str(path)).generation == 7
+
+
+def test_a_reader_that_is_dropped_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+    path = tmp_path / "beat"
+    beat_at(path, 1)
+    reader = BeatReader()
+    reader.read(str(path))
+    number = reader._fd
+
+    del reader
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)

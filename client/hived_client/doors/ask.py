@@ -114,8 +114,10 @@ _Found = tuple[Answer, float | None, tuple[Fault, ...]]
 
 def _from_daemon(view: View, question: Question, options: Options) -> Generator[Step, Any, _Found]:
     from_file = view.snapshot.answer(question) if view.snapshot is not None else None
-    if isinstance(from_file, Target) and not options.fresh and view.is_young(from_file.endpoint):
-        return from_file, view.age(from_file.endpoint), ()
+    if isinstance(from_file, Target) and not options.fresh:
+        seen = view.seen(from_file.endpoint)
+        if seen.is_young(view.now):
+            return from_file, seen.age(view.now), ()
     try:
         resolved: Resolved = yield Ask(
             ResolveParams(question=question, fresh=options.fresh, timeout=options.timeout), options.timeout

@@ -7,6 +7,7 @@ import sys
 
 _LINUX = "/proc/sys/kernel/random/boot_id"
 _known: list[str] = []
+_bytes: list[bytes] = []
 
 
 def boot_id() -> str:
@@ -18,6 +19,17 @@ def boot_id() -> str:
     if not _known:
         _known.append(_read())
     return _known[0]
+
+
+def boot_bytes() -> bytes:
+    """Return this boot as 16 bytes, for a file's header."""
+    if not _bytes:
+        digits = boot_id().replace("-", "")[:32]
+        try:
+            _bytes.append(bytes.fromhex(digits.ljust(32, "0")))
+        except ValueError:
+            _bytes.append(bytes(16))
+    return _bytes[0]
 
 
 def _read() -> str:

@@ -12,15 +12,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from hived_client.doors.beat import Beat, BeatReader, Seen, verdict_of
 from hived_client.doors.paths import Places, candidates
-from hived_client.doors.snapshot import (
-    Beat,
-    Seen,
-    Snapshot,
-    read_beat,
-    read_snapshot,
-    verdict_of,
-)
+from hived_client.doors.snapshot import Snapshot, read_snapshot
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.world import Endpoint, Verdict, World
@@ -59,13 +53,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def age(self, endpoint: str) -> float | None:
         """Return the seconds since an endpoint was last seen; ``None`` where it never was in this boot."""
-        at = self.seen(endpoint).at
-        return None if at is None else max(0.0, self.now - at)
+        return self.seen(endpoint).age(self.now)
 
     def is_young(self, endpoint: str) -> bool:
         """Tell whether the last look at an endpoint is younger than two cadences."""
-        seen = self.seen(endpoint)
-        return seen.at is not None and self.now - seen.at < 2 * seen.cadence + 0.5
+        return self.seen(endpoint).is_young(self.now)
 
 
 class Files:
@@ -86,6 +78,7 @@ class Files:
         self._candidates = self._given
         self._monotonic = monotonic
         self._snapshot: Snapshot | None = None
+        self._beats = BeatReader()
 
     def __repr__(self) -> str:
         return f"<Files {self._snapshot!r}>"
@@ -114,7 +107,9 @@ class Files:
         now = self._monotonic()
         beat: Beat | None
         try:
-            beat = read_beat(places.beat)
+            beat = self._beats.read(places.beat)
+            if verdict_of(beat, now) != "fresh":
+                beat = self._beats.read_again(places.beat)  # it may lie there anew since
         except FileNotFoundError:
             # No beat, and yet there may be a daemon that has just lost its folder.
             return View(verdict="absent", now=now, places=places)

@@ -1,0 +1,91 @@
+"""What there should be: the first that claims an address keeps it, and every name is one endpoint's."""
+
+from __future__ import annotations
+
+import pytest
+
+from hived.decisions.expected import Given, expected
+from hived_client.vocabulary.kinds import ProviderKind
+from hived_client.vocabulary.world import SLOTS, Process, Source
+
+PROCESS = Process(pid=7, command=("x",), log="/l", restart="hived start")
+
+
+def given(
+    name: str = "lab", url: str = "http://h:1", source: Source = "configuration", provider: str = "llamacpp"
+) -> Given:
+    return Given(name=name, provider=provider, url=url, source=source, origin=f"{source} {name}")
+
+
+def shown(*each: Given, guess: bool = False, watched: tuple[str, ...] = ("llamacpp",)) -> list[tuple[str, str]]:
+    return [(e.name, e.url) for e in expected(each, watched=watched, guess=guess)]
+
+
+@pytest.mark.parametrize(
+    ("each", "guess", "names"),
+    [
+        ((), False, []),
+        ((), True, [("llamacpp", "http://127.0.0.1:8080"), ("llamacpp-9931", "http://127.0.0.1:9931")]),
+        (
+            (given("llamacpp", "http://localhost:8080"),),
+            True,
+            [("llamacpp", "http://localhost:8080"), ("llamacpp-9931", "http://127.0.0.1:9931")],
+        ),
+        (
+            (given("llamacpp", "http://h:5"),),
+            True,
+            [
+                ("llamacpp", "http://h:5"),
+                ("llamacpp-8080", "http://127.0.0.1:8080"),
+                ("llamacpp-9931", "http://127.0.0.1:9931"),
+            ],
+        ),
+        ((given("a"), given("b")), False, [("a", "http://h:1")]),
+        (
+            (given("a", "http://h:1"), given("A", "http://h:2"), given("a", "http://i:2")),
+            False,
+            [("a", "http://h:1"), ("A-2", "http://h:2"), ("a-2-2", "http://i:2")],
+        ),
+    ],
+)
+def test_the_first_that_claims_an_address_keeps_it(
+    each: tuple[Given, ...], guess: bool, names: list[tuple[str, str]]
+) -> None:
+    assert shown(*each, guess=guess) == names
+
+
+def test_what_is_given_comes_before_what_is_guessed_and_says_where_it_was_read() -> None:
+    mine = given("mine", "http://127.0.0.1:8080", "environment")
+    first, second = expected((mine,), watched=("llamacpp",), guess=True)
+    assert (first.source, first.origin, first.locality, first.state) == (
+        "environment",
+        "environment mine",
+        "device",
+        "unknown",
+    )
+    assert (second.source, second.origin) == ("default", "default port of llama.cpp")
+
+
+def test_what_hived_started_is_starting() -> None:
+    (only,) = expected(
+        (Given(name="a", provider="llamacpp", url="http://127.0.0.1:5", source="started", origin="", process=PROCESS),),
+        watched=(),
+        guess=False,
+    )
+    assert (only.state, only.process) == ("starting", PROCESS)
+
+
+def test_only_the_ports_of_providers_that_are_watched_are_guessed() -> None:
+    assert shown(guess=True, watched=()) == []
+    more = ProviderKind(
+        name="sglang", title="SGLang", prefixes=("sglang",), litellm="openai", api_path="/v1", ports=(30000,)
+    )
+    found = expected((), watched=("sglang",), guess=True, kinds=(more,))
+    assert [(e.name, e.url) for e in found] == [("sglang", "http://127.0.0.1:30000")]
+
+
+def test_there_are_never_more_endpoints_than_rows_and_names_stay_different() -> None:
+    many = [given("same", f"http://h{n // 3}:{n % 3 + 1}") for n in range(3 * SLOTS)]
+    found = expected(many, watched=("llamacpp",), guess=True)
+    assert len(found) == SLOTS
+    assert len({e.name.casefold() for e in found}) == SLOTS
