@@ -7,7 +7,7 @@ facts) is added by the caller afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Capabilities that must be there: ``tools``, ``vision``, ``embedding``, ``thinking``."""
     private: bool | str = False
     """``True``: this device only. ``"lan"``: this device or this network."""
+
+    @classmethod
+    def of(cls, model: str, *, context: int | None, needs: Iterable[str], private: bool | str) -> Question:
+        """Make a question of what a caller gave; one capability may be given as plain text."""
+        wanted = (needs,) if isinstance(needs, str) else tuple(sorted(needs))
+        return cls(model=model, context=context, needs=wanted, private=private)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -228,6 +228,15 @@ def test_what_was_down_may_be_up_again_and_a_connection_tells(where: Places, sta
         assert warned(given(where, None)[0])[-1] == "daemon.absent"
 
 
+@pytest.mark.parametrize("state", ["loading", "downloading", "failed"])
+def test_what_a_dead_daemon_last_saw_of_a_load_does_not_last_for_ever(where: Places, state: Any) -> None:
+    old = endpoint("lab", "vllm", "x", state="ready")
+    models = tuple(msgspec.structs.replace(model, state=state, progress=0.5) for model in old.models or ())
+    write_snapshot(where, world(msgspec.structs.replace(old, models=models)), path=where.last_known)
+
+    assert warned(given(where, None)[0])[-1] == "daemon.absent"
+
+
 DEFAULTS = [
     ("ollama/m", "ollama_chat/m", "http://127.0.0.1:11434", 11434),
     ("vllm/m", "hosted_vllm/m", "http://127.0.0.1:8000/v1", 8000),

@@ -445,3 +445,11 @@ def test_four_thousand_models_are_searched_and_named() -> None:
     assert yes(found, "e3/ORG/MODEL-0-ON-3").name == "org/model-0-on-3"
     assert no(found, "e3/org/model-0-on-4x").alternatives[0].startswith("e4/org/model-")
     assert no(found, "e3/org/model-0-on-4").alternatives[0] == "e4/org/model-0-on-4"
+
+
+def test_one_capability_may_be_given_as_plain_text() -> None:
+    assert Question.of("a/b", context=None, needs="tools", private=False).needs == ("tools",)
+    assert Question.of("a/b", context=None, needs={"vision", "tools"}, private=False).needs == (
+        "tools",
+        "vision",
+    )

@@ -346,7 +346,7 @@ class LlamaCppRouter(HttpLoopback):
             with self._changed:
                 if stop.is_set():
                     return
-                progress = {"stages": ["text_model"], "current": "text_model", "value": (n + 1) / STAGES}
+                progress = {"stages": ["text_model"], "current": "text_model", "value": n / (STAGES - 1)}
                 self._tell("status_change", model.name, {"status": "loading", "progress": progress})
         with self._changed:
             if stop.is_set():
@@ -355,7 +355,7 @@ class LlamaCppRouter(HttpLoopback):
                 model.exit_code = code
                 self._set(model, "unloaded")
             else:
-                self._set(model, "loaded", {"info": {"meta": _meta()}})
+                self._set(model, "loaded", {"info": _info(model)})
 
     def _unload(self, model: _Model) -> None:
         """Ask the child to exit: one that loads is killed at once, one that runs takes its time."""
@@ -452,6 +452,20 @@ def _meta() -> Json:
     listed = json.loads(recorded("llamacpp_router", "GET", "/v1/models", 3).text)
     meta: Json = listed["data"][1]["meta"]
     return meta
+
+
+def _info(model: _Model) -> Json:
+    """What the event of a finished load tells of the model."""
+    return {
+        "id": model.name,
+        "aliases": [model.name],
+        "tags": [],
+        "object": "model",
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+        "created": int(time.time()),
+        "owned_by": "llamacpp",
+        "meta": _meta(),
+    }
 
 
 def _entry(model: _Model) -> Json:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
 
 from tests.servers.llamacpp_router import LlamaCppRouter, Load
-from tests.servers.recordings import check_same, read_transcript
+from tests.servers.recordings import TRANSCRIPTS, check_same, read_transcript
 
 HARMLESS = (
     "/health",
@@ -75,6 +76,9 @@ class Events:
     def close(self) -> None:
         self.response.close()
         self._connection.close()
+
+
+HELLO = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture
@@ -144,7 +148,7 @@ def test_a_load_is_told_with_its_progress(server: LlamaCppRouter, events: Events
     assert headers["server"] == "llama.cpp"
     ask(server, "POST", "/models/load", {"model": "tiny-a"})
     assert events.take() == ("tiny-a", "model_status", {"status": "loading"})
-    for value in (0.25, 0.5, 0.75, 1.0):
+    for value in (0.0, 1 / 3, 2 / 3, 1.0):
         progress = {"stages": ["text_model"], "current": "text_model", "value": value}
         assert events.take() == ("tiny-a", "status_change", {"status": "loading", "progress": progress})
     model, kind, data = events.take()
@@ -154,6 +158,43 @@ def test_a_load_is_told_with_its_progress(server: LlamaCppRouter, events: Events
     assert data["info"]["meta"]["n_ctx"] == 512
     ask(server, "POST", "/models/unload", {"model": "tiny-a"})
     assert events.take() == ("tiny-a", "status_change", {"status": "unloaded", "exit_code": 0})
+
+
+def test_the_events_are_those_of_the_real_server(server: LlamaCppRouter, events: Events) -> None:
+    """The recorded course: load a, chat with b (which evicts a), unload b, and a load of b that fails."""
+    recorded = [
+        json.loads(line.removeprefix("data: "))
+        for line in (TRANSCRIPTS / "llamacpp_router_sse.txt").read_text("utf-8").splitlines()
+    ]
+
+    ask(server, "POST", "/models/load", {"model": "tiny-a"})
+    server.wait_status("tiny-a", "loaded")
+    ask(server, "POST", "/v1/chat/completions", {"model": "tiny-b", "messages": HELLO})
+    ask(server, "POST", "/models/unload", {"model": "tiny-b"})
+    server.wait_status("tiny-b", "unloaded")
+    server.fail_load("tiny-b")
+    ask(server, "POST", "/models/load", {"model": "tiny-b"})
+
+    wanted = [shape(*event.values()) for event in recorded if not is_later_progress(event["data"])]
+    seen: list[object] = []
+    while len(seen) < len(wanted):
+        event = events.take()
+        if not is_later_progress(event[2]):
+            seen.append(shape(*event))
+    assert seen == wanted
+
+
+def is_later_progress(data: Any) -> bool:
+    """How often a load tells how far it is depends on the model's size: only the first word is compared."""
+    return bool(data.get("progress", {}).get("value", 0.0) > 0.0)
+
+
+def shape(model: str, kind: str, data: Any) -> object:
+    """An event without what differs from model to model and from second to second."""
+    if "info" in data:
+        meta = dict.fromkeys(data["info"]["meta"])
+        data = data | {"info": data["info"] | {"created": 0, "meta": meta}}
+    return model, kind, data
 
 
 def test_a_failed_load_is_listed_told_and_answered(server: LlamaCppRouter, events: Events) -> None:

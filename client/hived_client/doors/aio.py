@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any
@@ -129,7 +129,7 @@ class AsyncClient:
         model: str,
         *,
         context: int | None = None,
-        needs: frozenset[str] | set[str] | tuple[str, ...] = (),
+        needs: Iterable[str] = (),
         private: bool | str = False,
         fresh: bool = False,
         verify: bool = False,
@@ -137,7 +137,7 @@ class AsyncClient:
         timeout: float = 0.25,
     ) -> Target:
         """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
-        question = Question(model=model, context=context, needs=tuple(sorted(needs)), private=private)
+        question = Question.of(model, context=context, needs=needs, private=private)
         options = Options(fresh=fresh, verify=verify, start=start, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:

@@ -36,7 +36,7 @@ from hived_client.resolution import (
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_named, kind_of_prefix, root_url
 from hived_client.vocabulary.names import parse
-from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
+from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, State, World
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -174,16 +174,23 @@ _UNVERIFIED = _UNWATCHED | frozenset({"model.unknown", "model.unverified", "serv
 
 
 def _hopeful(world: World) -> World:
-    """Take what was down for ready: without a daemon only a connection can tell."""
-    endpoints = tuple(
-        endpoint
-        if endpoint.state in CALLABLE or endpoint.state in ("wrong_server", "unauthorised")
-        else msgspec.structs.replace(
-            endpoint, state="unknown" if endpoint.models is None else "ready", reason=None
-        )
-        for endpoint in world.endpoints
+    """Take what was down, or was being loaded, for ready: without a daemon only a connection tells."""
+    return msgspec.structs.replace(world, endpoints=tuple(map(_hopeful_endpoint, world.endpoints)))
+
+
+def _hopeful_endpoint(endpoint: Endpoint) -> Endpoint:
+    if endpoint.state in ("wrong_server", "unauthorised"):
+        return endpoint
+    models = endpoint.models and tuple(
+        msgspec.structs.replace(model, state=None, progress=None, fault=None)
+        if model.state in ("loading", "downloading", "failed")
+        else model
+        for model in endpoint.models
     )
-    return msgspec.structs.replace(world, endpoints=endpoints)
+    if endpoint.state in CALLABLE:
+        return msgspec.structs.replace(endpoint, models=models)
+    state: State = "unknown" if models is None else "ready"
+    return msgspec.structs.replace(endpoint, models=models, state=state, reason=None)
 
 
 def _unverified(catalogue: WorldCatalogue, question: Question) -> tuple[Answer, Fault] | None:

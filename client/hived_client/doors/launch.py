@@ -7,6 +7,7 @@ nobody has to guess from a socket that does not appear. One deadline covers ever
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -28,6 +29,9 @@ START_TIMEOUT = 15.0
 
 POLL = 0.02
 """Seconds between two tries for a lock or a socket that somebody else is about to release or bind."""
+
+HELD = 0.1
+"""Seconds between two starts while another daemon holds the lock and does not answer: it begins or ends."""
 
 LOG_BYTES = 5 * 1024 * 1024
 """Size at which the log of the last daemon is put aside."""
@@ -60,21 +64,20 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
         return greeting
     ensure_folder(where.runtime)
     ensure_folder(where.folder)
-    fd = os.open(where.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _open_lock(where)
     try:
         _lock(fd, deadline, timeout)
-        greeting = _greet(where, deadline)
-        if greeting is not None:
-            return greeting
-        _spawn(where, deadline, timeout)
-        while time.monotonic() < deadline:
+        while True:
+            # Again each time: the daemon that held the lock may have been on its way out.
             greeting = _greet(where, deadline)
             if greeting is not None:
                 return greeting
-            time.sleep(POLL)
+            if time.monotonic() >= deadline:
+                raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
+            if not _spawn(where, deadline, timeout):
+                time.sleep(HELD)
     finally:
         os.close(fd)
-    raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
 
 
 def _greet(where: Places, deadline: float) -> Welcome | None:
@@ -87,6 +90,14 @@ def _greet(where: Places, deadline: float) -> Welcome | None:
         if error.code in ("daemon.not_running", "draining", "protocol.broken"):
             return None
         raise
+
+
+def _open_lock(where: Places) -> int:
+    try:
+        return os.open(where.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise Unavailable(fault("runtime.unwritable", path=where.start_lock, why=why)) from error
 
 
 def _lock(fd: int, deadline: float, timeout: float) -> None:
@@ -103,12 +114,17 @@ def _lock(fd: int, deadline: float, timeout: float) -> None:
             return
 
 
-def _spawn(where: Places, deadline: float, timeout: float) -> None:
+def _spawn(where: Places, deadline: float, timeout: float) -> bool:
+    """Start the daemon and wait for its word; return whether it is ready, or another one holds the lock."""
     command = _command()
     log = _open_log(where)
-    reader, writer = os.pipe()
     try:
-        environment = os.environ | {"HIVED_MANAGED_BY": "client", NOTIFY_FD: str(writer)}
+        reader, writer = os.pipe()
+    except OSError as error:
+        os.close(log)
+        raise StartFailed(fault("daemon.start_failed", why=error.strerror or "no pipe")) from error
+    try:
+        environment = _environment(where) | {"HIVED_MANAGED_BY": "client", NOTIFY_FD: str(writer)}
         try:
             child = subprocess.Popen(
                 command,
@@ -128,22 +144,50 @@ def _spawn(where: Places, deadline: float, timeout: float) -> None:
         finally:
             os.close(writer)
             os.close(log)
-        report = _read_report(reader, deadline)
+        try:
+            report = _read_report(reader, deadline)
+        except BaseException:
+            # Interrupted: a daemon that nobody waits for any more would start behind the caller's back.
+            _end(child)
+            raise
     finally:
         os.close(reader)
     if report is not None and report.ready:
         child.returncode = 0  # it is nobody's child any more: the daemon outlives this process on purpose
-        return
+        return True
     if report is None and time.monotonic() >= deadline:
-        child.kill()
-        child.wait()
+        _end(child)
         raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
-    code = child.wait(max(0.1, deadline - time.monotonic()))
+    try:
+        code = child.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired as error:
+        _end(child)
+        raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout)) from error
     if code == ALREADY_RUNNING:
-        return  # another one holds the lock and is about to bind
+        return False
     problem = report.fault if report is not None else None
     why = f"it ended with code {code}; see {where.logs}/hived.log"
     raise StartFailed(problem or fault("daemon.start_failed", why=why))
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+
+
+def _environment(where: Places) -> dict[str, str]:
+    """Return an environment in which a daemon has exactly these places, whoever's they are."""
+    environment = dict(os.environ)
+    if places(environment) == where:
+        return environment
+    environment |= {
+        "HIVE_HOME": where.home,
+        "HIVED_RUNTIME_DIR": where.runtime,
+        "XDG_STATE_HOME": os.path.dirname(where.state),
+    }
+    if os.path.basename(where.state) == "hived":  # it is the home folder's own, not a second one
+        environment["HOME"] = os.path.dirname(where.home)
+    return environment
 
 
 def _command() -> list[str]:
@@ -159,18 +203,20 @@ def _command() -> list[str]:
 
 
 def _open_log(where: Places) -> int:
-    ensure_folder(where.state)
-    ensure_folder(where.logs)
     path = f"{where.logs}/hived.log"
     try:
-        if os.stat(path).st_size > LOG_BYTES:
-            os.replace(path, f"{path}.1")
-    except FileNotFoundError:
-        pass
+        ensure_folder(where.state)
+        ensure_folder(where.logs)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_size > LOG_BYTES:
+                os.replace(path, f"{path}.1")
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except (OSError, Unavailable):
+        pass  # a full disk must not keep the daemon away; one that may not be used is its own to refuse
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # a full disk must not keep the daemon away
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StartFailed(fault("daemon.start_failed", why=error.strerror or "no log")) from error
 
 
 def _read_report(fd: int, deadline: float) -> Report | None:

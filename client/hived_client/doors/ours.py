@@ -23,16 +23,12 @@ def open_ours(path: str) -> tuple[int, os.stat_result]:
         raise
     except OSError as error:
         raise foreign(path, error.strerror or "it cannot be read") from error
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise foreign(path, "it is not a file")
-        if found.st_uid != os.getuid():
-            raise foreign(path, f"it belongs to user {found.st_uid}")
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, found
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid():
+        return fd, found
+    os.close(fd)
+    regular = stat.S_ISREG(found.st_mode)
+    raise foreign(path, f"it belongs to user {found.st_uid}" if regular else "it is not a file")
 
 
 def read_ours(path: str, most: int) -> bytes:

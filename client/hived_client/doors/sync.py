@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -190,7 +190,7 @@ class Client:
         model: str,
         *,
         context: int | None = None,
-        needs: frozenset[str] | set[str] | tuple[str, ...] = (),
+        needs: Iterable[str] = (),
         private: bool | str = False,
         fresh: bool = False,
         verify: bool = False,
@@ -198,7 +198,7 @@ class Client:
         timeout: float = 0.25,
     ) -> Target:
         """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
-        question = Question(model=model, context=context, needs=tuple(sorted(needs)), private=private)
+        question = Question.of(model, context=context, needs=needs, private=private)
         options = Options(fresh=fresh, verify=verify, start=start, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:
