@@ -6,6 +6,8 @@ Exit codes: 0 yes; 1 no, with the sentence and the hint on stderr; 2 usage; 3 th
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +26,21 @@ VERBS: dict[str, str] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(words)
+        sys.stdout.flush()  # here, where a reader that has gone is expected, and not at the interpreter's end
+    except BrokenPipeError:
+        # The reader has had enough (`hived events | head`): say nothing more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # as the shell shows an end by SIGPIPE
+    else:
+        return code
+
+
+def _run(words: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an arrow must not end a verb where there is only ASCII
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2
@@ -33,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hived {__version__}")
         return 0
     if words[0] not in VERBS:
-        print(f"hived: there is no verb {words[0]!r} → hived --help", file=sys.stderr)
+        print(f"hived: there is no verb {words[0]!a} → hived --help", file=sys.stderr)
         return 2
     from hived.cli.running import run
 

@@ -77,7 +77,7 @@ def status_lines(known: Known, width: int) -> list[str]:
     listed = [endpoint for endpoint in world.endpoints if not _is_absent_guess(endpoint)]
     name_width = max([10, *(len(endpoint.name) for endpoint in listed)])
     for endpoint in listed:
-        rows += _endpoint_lines(known, endpoint, name_width)
+        rows += _endpoint_lines(known, endpoint, name_width, width)
     rows += _not_found(world.endpoints, name_width)
     if not world.endpoints and known.verdict not in ("fresh", "lagging", "stale"):
         rows.append("nothing is known yet; hived looks for servers once it runs")
@@ -86,7 +86,7 @@ def status_lines(known: Known, width: int) -> list[str]:
         rows.append("problems")
         for problem in world.problems:
             rows += _problem_lines(problem)
-    return [_fit(row, width) for row in rows]
+    return rows
 
 
 def target_lines(asked: str, target: Target) -> list[str]:
@@ -149,7 +149,7 @@ def _headline(known: Known) -> str:
     )
     return (
         f"{'hived':10} {coloured(word, known.verdict)} {lasting}  version {daemon.version}  pid {daemon.pid}"
-        f"  {daemon.managed_by}  generation {known.world.generation}{age}"
+        f"  generation {known.world.generation}{age}"
     )
 
 
@@ -157,41 +157,45 @@ def _runs(known: Known) -> bool:
     return known.verdict in ("fresh", "lagging", "stale")
 
 
-def _endpoint_lines(known: Known, endpoint: Endpoint, width: int) -> Iterable[str]:
+def _endpoint_lines(known: Known, endpoint: Endpoint, column: int, width: int) -> Iterable[str]:
     seen = known.seen.get(endpoint.name)
-    facts = [
-        _address(endpoint.url),
-        endpoint.version or "",
-        _where(endpoint.locality),
-        "started by hived" if endpoint.source == "started" else "",
-        f"from {endpoint.origin}" if endpoint.source in ("configuration", "environment") else "",
-    ]
+    facts = [_address(endpoint.url)]
+    if endpoint.locality != "device":
+        facts.append(_where(endpoint.locality))
+    if endpoint.source in ("configuration", "environment"):
+        facts.append(f"from {endpoint.origin}")
+    elif endpoint.source == "started":
+        facts.append("started by hived")
     if seen is not None and seen.at is not None:
-        ago = _ago(max(0.0, time.time() - seen.at))
-        latency = f", answered in {duration(seen.latency)}" if seen.latency else ""
-        facts.append(f"{ago}{latency}")
-    state = coloured(endpoint.state) + " " * max(0, 11 - len(endpoint.state))
-    yield f"{shown(endpoint.name):{width}} {state} {'  '.join(fact for fact in facts if fact)}"
+        facts.append(_ago(max(0.0, time.time() - seen.at)))
+    if endpoint.version is not None:
+        facts.append(shown(endpoint.version))
+    if seen is not None and seen.latency:
+        facts.append(f"answers in {duration(seen.latency)}")
+    begin = f"{shown(endpoint.name):{column}} {endpoint.state:11}"
+    line = _as_many(begin, facts, width)
+    name, rest = line[: column + 1], line[column + 1 :]
+    yield name + rest.replace(endpoint.state, coloured(endpoint.state), 1)
     if endpoint.reason is not None and endpoint.source in GUESSED:
-        yield f"{'':{width}} {shown(endpoint.reason.message)}"
+        yield _cut(f"{'':{column}} {shown(endpoint.reason.message)}", width)
     for model in (endpoint.models or ())[:20]:
-        yield f"{'':{width}} {_model_line(model)}"
+        yield _model_line(model, column, width)
     more = len(endpoint.models or ()) - 20
     if more > 0:
-        yield f"{'':{width}} … and {more} more (hived status --json lists all)"
+        yield f"{'':{column}} … and {more} more (hived status --json lists all)"
 
 
-def _model_line(model: Model) -> str:
+def _model_line(model: Model, column: int, width: int) -> str:
     facts = [
         model.state or "",
         f"{model.progress:.0%}" if model.progress is not None else "",
         f"{model.loaded_context:,} tokens" if model.loaded_context is not None else "",
         f"of {model.context:,}" if model.context not in (None, model.loaded_context) else "",
+        " ".join(c for c in model.capabilities or () if c != "completion"),
         model.quantization or "",
         size(model.size) if model.size is not None else "",
-        " ".join(c for c in model.capabilities or () if c != "completion"),
     ]
-    return f"{shown(model.name)}  {'  '.join(fact for fact in facts if fact)}"
+    return _as_many(f"{'':{column}} {shown(model.name)}", [shown(fact) for fact in facts if fact], width)
 
 
 def _not_found(endpoints: Sequence[Endpoint], width: int) -> Iterable[str]:
@@ -261,7 +265,15 @@ def _home(path: str) -> str:
     return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
 
 
-def _fit(row: str, width: int) -> str:
-    if is_colourful() or width <= 0 or len(row) <= width:
-        return row
-    return row[: width - 1] + "…"
+def _as_many(begin: str, facts: Iterable[str], width: int) -> str:
+    """Return a line with as many facts as fit; the first come first, and no fact is cut in the middle."""
+    line = begin
+    for fact in facts:
+        if width > 0 and len(line) + 2 + len(fact) > width:
+            continue
+        line += f"  {fact}"
+    return _cut(line, width)
+
+
+def _cut(line: str, width: int) -> str:
+    return line if width <= 0 or len(line) <= width else f"{line[: width - 1]}…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hived.cli.rendering import as_json, target_lines
-from hived.cli.running import YES
+from hived.cli.running import YES, seconds
 from hived_client.doors.sync import Client
 
 
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="look at the server again first")
     parser.add_argument("--verify", action="store_true", help="connect to the server before saying yes")
     parser.add_argument("--start", action="store_true", help="start the daemon if it does not run")
-    parser.add_argument("--timeout", type=float, default=0.25, metavar="SECONDS", help="default: 0.25")
+    parser.add_argument("--timeout", type=seconds, default=0.25, metavar="SECONDS", help="default: 0.25")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 

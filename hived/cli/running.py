@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -30,22 +28,23 @@ class Verb(Protocol):
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Run one verb."""
-    module: Verb = importlib.import_module(f"hived.cli.{verb}")
-    parser = parser_of(verb, module)
     try:
-        options = parser.parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        return module.run(options)
-    except HivedError as error:
-        return report(error, as_json=getattr(options, "json", False))
+        module: Verb = importlib.import_module(f"hived.cli.{verb}")
+        own, passed = list(arguments), []
+        if getattr(module, "PASSES_ON", False) and "--" in own:
+            own, passed = own[: own.index("--")], own[own.index("--") + 1 :]
+        try:
+            options = parser_of(verb, module).parse_args(own, argparse.Namespace(passed=passed))
+        except SystemExit as end:
+            return int(end.code or 0)
+        try:
+            code = module.run(options)
+        except HivedError as error:
+            code = report(error, as_json=getattr(options, "json", False))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has had enough (`hived events | head`): say nothing more, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    else:
+        return code
 
 
 def parser_of(verb: str, module: Verb) -> argparse.ArgumentParser:
@@ -82,6 +81,14 @@ def exit_code(error: HivedError) -> int:
     if error.code in ("daemon.unresponsive", "protocol.broken", "draining"):
         return UNRESPONSIVE
     return NO
+
+
+def seconds(word: str) -> float:
+    """Read a number of seconds for argparse. Raises ValueError for what no wait can last."""
+    number = float(word)
+    if not 0.0 <= number < 1e9:
+        raise ValueError(word)
+    return number
 
 
 def sentence(fault: Fault) -> str:

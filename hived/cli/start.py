@@ -7,10 +7,13 @@ import os
 import sys
 
 from hived.cli.rendering import as_json, duration
-from hived.cli.running import YES, shown
+from hived.cli.running import YES, seconds, shown
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun
+
+PASSES_ON = True
+"""What follows ``--`` is for somebody else. argparse would take it for ours after the first option."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="default: a free one")
     parser.add_argument("--ctx-size", type=int, metavar="TOKENS", help="context to load it with")
     parser.add_argument("--alias", metavar="NAME", help="default: the file's name")
-    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="default: 600")
+    parser.add_argument("--timeout", type=seconds, default=600.0, metavar="SECONDS", help="default: 600")
     parser.add_argument("--json", action="store_true", help="print what was started as JSON")
-    parser.add_argument("arguments", nargs="*", metavar="-- OPTION …", help="passed on to llama-server")
+    parser.epilog = "What follows -- is passed on to llama-server."
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         port=options.port,
         context=options.ctx_size,
         alias=options.alias,
-        arguments=tuple(options.arguments),
+        arguments=tuple(options.passed),
         timeout=options.timeout,
     ):
         if not isinstance(step, Begun):

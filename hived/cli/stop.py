@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hived.cli.rendering import as_json
-from hived.cli.running import YES
+from hived.cli.running import YES, seconds
 from hived_client.doors.sync import Client
 
 _WORDS = {
@@ -18,7 +18,7 @@ _WORDS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="an endpoint (see hived status) or a provider")
     parser.add_argument("--all", action="store_true", help="every server of that provider")
-    parser.add_argument("--grace", type=float, default=10.0, metavar="SECONDS", help="before it is killed")
+    parser.add_argument("--grace", type=seconds, default=10.0, metavar="SECONDS", help="before it is killed")
     parser.add_argument("--json", action="store_true", help="print how each ended as JSON")
 
 

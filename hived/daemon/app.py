@@ -279,8 +279,14 @@ class App:
                 known = None
             mark = _mark(self._places.configuration)
             if mark != known or known is None:
-                known = mark
                 await self._reload()
+                # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same.
+                known = None if self._is_unreadable() else mark
+
+    def _is_unreadable(self) -> bool:
+        configuration = self._store.world.configuration
+        error = configuration.error if configuration is not None else None
+        return error is not None and error.code == "configuration.unreadable"
 
     async def _reload(self) -> None:
         self._notifier.reloading(self._clock.monotonic_ns())
@@ -296,9 +302,10 @@ class App:
         )
         self._settings = settings
         configure_logs(settings.log_level)
+        before = self._store.world.configuration
         self._store.update(lambda world: configure(world, configuration))
         self._reconcile()
-        if configuration.error is not None:
+        if configuration.error is not None and (before is None or before.error != configuration.error):
             log.warning("configuration.problem", why=configuration.error.message)
 
     def _reconcile(self) -> None:

@@ -25,7 +25,7 @@ from hived.decisions.addresses import place
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
 from hived.machine import llamacpp
-from hived.machine.processes import identify, is_alive, let_go, reap, spawn_detached, stop
+from hived.machine.processes import identify, is_alive, let_go, reap, release, spawn_detached, stop
 from hived.machine.records import Records, Started
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
 from hived_client.errors import Refused, StartFailed
@@ -182,7 +182,8 @@ class Jobs:
                 program, model=model, port=port, alias=alias, context=params.context, extra=params.arguments
             )
             _put_aside(path)
-            return spawn_detached(argv, log=path, environment=llamacpp.environment(self._environment)), argv
+            variables = llamacpp.environment(self._environment)
+            return spawn_detached(argv, log=path, environment=variables, held=True), argv
 
         tell(Progress(stage="starting", message=f"starting {program.kind} on port {port}", endpoint=name))
         try:
@@ -194,6 +195,7 @@ class Jobs:
             raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=why, log=str(path))) from error
         identity = identify(child.pid)
         if identity is None:
+            release(child)
             await reap(child)
             raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=_words(path), log=str(path)))
         record = Started(
@@ -214,9 +216,11 @@ class Jobs:
             # A server that nobody will know again is worse than none.
             child.kill()
             child.wait()
+            release(child)
             why = error.strerror or type(error).__name__
             raise StartFailed(fault("runtime.unwritable", path=str(self._records.folder), why=why)) from error
         self._adopt(record, child)
+        release(child)
         return record
 
     def _adopt(self, record: Started, child: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 
@@ -39,7 +39,7 @@ def configure_logs(level: str) -> None:
     structlog.configure(
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(_Forgiving(sys.stderr)),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Forgiving(sys.stderr))),
         cache_logger_on_first_use=False,
     )
 
@@ -49,16 +49,18 @@ class _Forgiving(io.TextIOBase):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._waiting = ""
 
     def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except (OSError, UnicodeError):
-            return 0
+        self._waiting += text
+        return len(text)
 
     def flush(self) -> None:
+        # Past Python's own buffer: what stays in that one fails again at the interpreter's end (code 120).
+        line, self._waiting = self._waiting.encode(errors="replace"), ""
         try:
-            self._stream.flush()
+            while line:
+                line = line[os.write(self._stream.fileno(), line) :]
         except OSError:
             return
 

@@ -37,6 +37,9 @@ KILL_PATIENCE = 5.0
 
 _LINUX = sys.platform == "linux"
 
+_HELD = 'read -r go && exec "$@" </dev/null'
+"""Waits for a word, and ends without one; exec keeps the number and the start time."""
+
 Ending = Literal["gone", "terminated", "killed"]
 
 
@@ -137,9 +140,12 @@ async def stop(identity: Identity, *, grace: float = 10.0) -> Ending:
 
 
 def spawn_detached(
-    argv: Sequence[str], *, log: Path, environment: Mapping[str, str]
+    argv: Sequence[str], *, log: Path, environment: Mapping[str, str], held: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start a program that outlives us: its own session, output appended to ``log``. Blocks.
+
+    ``held``: it begins only with `release`, under the number that it has already, and never if we end
+    before that. So it can be written down first, and whoever kills us in between leaves no orphan.
 
     The log is created 0600 and its missing folders 0700. Raises OSError where the program or the log
     cannot be opened. While we live we are its parent: give the result to `reap`, or it stays a zombie
@@ -150,8 +156,8 @@ def spawn_detached(
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         return subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", _HELD, "hived", *argv] if held else list(argv),
+            stdin=subprocess.PIPE if held else subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd="/",  # else it would keep our folder's file system busy
@@ -162,6 +168,16 @@ def spawn_detached(
         )
     finally:
         os.close(output)
+
+
+def release(process: subprocess.Popen[bytes]) -> None:
+    """Let a held program begin. One that has ended already is reaped like any other."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 async def reap(process: subprocess.Popen[bytes], *, poll: float = 1.0) -> int:

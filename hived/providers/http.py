@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import anyio
 import httpx
@@ -86,10 +87,13 @@ class Http:
             with anyio.fail_after(timeout):
                 async with self._stream(url, key=key) as response:
                     body = bytearray()
-                    async for chunk in response.aiter_raw():
-                        body += chunk
-                        if len(body) > limit:
-                            raise Unusable("broken", f"its answer is longer than {limit} bytes")
+
+                    def take(chunk: bytes) -> bool:
+                        body.extend(chunk)
+                        return len(body) <= limit
+
+                    if not await _read(response, take):
+                        raise Unusable("broken", f"its answer is longer than {limit} bytes")
                     return Answer(status=response.status_code, headers=response.headers, body=bytes(body))
         except TimeoutError as error:
             raise Unusable("silent", f"no whole answer within {timeout:g} s") from error
@@ -109,13 +113,17 @@ class Http:
                         raise Unusable("broken", f"status {response.status_code}")
                     rest = b""
                     idle.deadline = anyio.current_time() + PUSH_IDLE
-                    async for chunk in response.aiter_raw():
+
+                    def take(chunk: bytes) -> bool:
+                        nonlocal rest
                         idle.deadline = anyio.current_time() + PUSH_IDLE
                         *whole, rest = (rest + chunk).split(b"\n")
-                        if len(rest) > LINE:
-                            raise Unusable("broken", "a line without end")
                         for line in whole:
                             told(line.rstrip(b"\r"))
+                        return len(rest) <= LINE
+
+                    if not await _read(response, take):
+                        raise Unusable("broken", "a line without end")
         except TimeoutError as error:
             raise Unusable("silent", "nothing came") from error
 
@@ -145,6 +153,19 @@ class Http:
         return self._secure
 
 
+async def _read(response: httpx.Response, take: Callable[[bytes], bool]) -> bool:
+    """Hand on a body piece by piece until ``take`` has enough; tell whether it was read to its end.
+
+    It is left by cancelling the wait for the next piece, not by leaving the loop: the generators within
+    httpx would stay suspended, and trio warns of each.
+    """
+    with anyio.CancelScope() as scope:
+        async for chunk in response.aiter_raw():
+            if not scope.cancel_called and not take(chunk):
+                scope.cancel()
+    return not scope.cancel_called
+
+
 def _client(*, verify: bool) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         trust_env=False,
@@ -152,6 +173,8 @@ def _client(*, verify: bool) -> httpx.AsyncClient:
         verify=verify,
         timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
         limits=httpx.Limits(max_keepalive_connections=0),
+        # A cookie is kept for a host, not for a port: one server's would be sent to all of this device.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
 
 

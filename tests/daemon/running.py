@@ -39,6 +39,7 @@ class Running:
         self._wait = wait
         self._log = Path(log) if log else Path(self.environment["HOME"]) / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._others: list[Client] = []
 
     def __repr__(self) -> str:
         return f"<Running {self.where.runtime} pid={self._process and self._process.pid}>"
@@ -103,6 +104,11 @@ class Running:
         """Ask the process to end; return its exit status."""
         return self.kill(signal.SIGTERM)
 
+    def another(self) -> Client:
+        """Return one more client, which has seen nothing yet."""
+        self._others.append(Client(self.where, environment=self.environment))
+        return self._others[-1]
+
     def hold(self) -> None:
         """Stop the process (SIGSTOP)."""
         self.process.send_signal(signal.SIGSTOP)
@@ -113,7 +119,8 @@ class Running:
 
     def close(self) -> None:
         """End the daemon and every server that its records name. Idempotent."""
-        self.client.close()
+        for client in (self.client, *self._others):
+            client.close()
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hived_client.doors.frames import AFTER_HELLO, BEFORE_HELLO, FrameReader, fr
 from hived_client.doors.paths import Places, places
 from hived_client.doors.session import HELLO
 from hived_client.doors.sync import Connection
-from hived_client.doors.wire import Hello, Nothing, Progress, Refreshed, StartParams
+from hived_client.doors.wire import Hello, Nothing, Progress, Refreshed
 from hived_client.errors import HivedError, Unavailable
 from hived_client.vocabulary.world import Change, Endpoint, World
 from tests.daemon.running import Running, configure, wait_until
@@ -62,7 +62,8 @@ def connected(where: Places, *said: bytes) -> socket.socket:
 
 def read_all(peer: socket.socket) -> list[Any]:
     """Read until the daemon hangs up, and return what it said."""
-    reader, messages = FrameReader(AFTER_HELLO), []
+    reader = FrameReader(AFTER_HELLO)
+    messages: list[Any] = []
     with contextlib.suppress(ConnectionError):
         while data := peer.recv(65_536):
             messages += [msgspec.msgpack.decode(body) for body in reader.feed(data)]
@@ -70,7 +71,8 @@ def read_all(peer: socket.socket) -> list[Any]:
 
 
 def read_message(peer: socket.socket, count: int = 1) -> list[Any]:
-    reader, messages = FrameReader(AFTER_HELLO), []
+    reader = FrameReader(AFTER_HELLO)
+    messages: list[Any] = []
     while len(messages) < count:
         data = peer.recv(65_536)
         assert data, messages
@@ -162,7 +164,7 @@ WRONG_PARAMS: list[tuple[str, object, str]] = [
     ("start", {"provider": "ollama"}, "start.unsupported"),
     ("start", {"provider": "nobody"}, "start.unsupported"),
     ("start", {"provider": "llamacpp"}, "start.no_file"),
-    ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "timeout": NAN}, "start.no_file"),
+    ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "timeout": NAN}, "params.invalid"),
     ("start", {"provider": "llamacpp", "model": "/no\0where.gguf"}, "params.invalid"),
     ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "port": -1}, "params.invalid"),
     ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "port": 70_000}, "params.invalid"),
@@ -306,6 +308,11 @@ async def serving(where: Places, methods: dict[str, Method] | None = None) -> As
         instance.release()
 
 
+async def until(holds: Callable[[], object]) -> None:
+    while not holds():  # noqa: ASYNC110 - what is waited for has no event
+        await anyio.sleep(0.001)
+
+
 def change_world(store: Store, count: int) -> None:
     """Make worlds of which each differs from the last by one endpoint."""
     for number in range(count):
@@ -370,8 +377,7 @@ async def test_a_subscriber_that_does_not_keep_up_is_told_and_closed(where: Plac
         with anyio.fail_after(10.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
-                while running.store.statistics()["subscribers"] == 0:
-                    await anyio.sleep(0.001)
+                await until(lambda: running.store.statistics()["subscribers"])
                 change_world(running.store, MOST_WAITING + 100)
         assert told == ["lagged"]
         assert running.store.statistics()["subscribers"] == 0
@@ -386,8 +392,7 @@ async def test_a_subscriber_that_hangs_up_or_never_reads_takes_nobody_with_it(
         for leaves in (True, False):
             stream = await anyio.connect_unix(where.socket)
             await stream.send(HELLO + request("subscribe"))
-            while running.store.statistics()["subscribers"] == 0:
-                await anyio.sleep(0.001)
+            await until(lambda: running.store.statistics()["subscribers"])
             if leaves:
                 await stream.aclose()
             with anyio.fail_after(10.0):
@@ -397,8 +402,7 @@ async def test_a_subscriber_that_hangs_up_or_never_reads_takes_nobody_with_it(
             await stream.aclose()
         with connected(where):
             with anyio.fail_after(5.0):
-                while running.server.statistics()["connections"] == 0:
-                    await anyio.sleep(0.001)
+                await until(lambda: running.server.statistics()["connections"])
 
 
 @pytest.mark.anyio
@@ -430,8 +434,7 @@ async def test_draining_ends_subscriptions_with_a_word_answers_what_is_asked_and
                 tasks.start_soon(listen)
                 tasks.start_soon(ask)
                 await begun.wait()
-                while running.store.statistics()["subscribers"] == 0:
-                    await anyio.sleep(0.001)
+                await until(lambda: running.store.statistics()["subscribers"])
                 async with await anyio.connect_unix(where.socket) as idle:
                     await idle.send(HELLO)
                     await idle.receive()
@@ -487,9 +490,7 @@ async def test_who_waits_for_a_start_and_leaves_takes_nobody_with_it(where: Plac
                 await stream.send(HELLO + frame(pack({"id": 1, "method": "start", "params": {}})))
                 await stream.receive()
                 await stream.aclose()
-            while running.server.statistics()["connections"]:
-                await anyio.sleep(0.001)
-        assert StartParams(provider="x").timeout == 600.0
+            await until(lambda: not running.server.statistics()["connections"])
 
 
 def test_places_of_a_module_fixture_are_those_of_its_environment(daemon: Running) -> None:

@@ -17,7 +17,9 @@ def given(
     return Given(name=name, provider=provider, url=url, source=source, origin=f"{source} {name}")
 
 
-def shown(*each: Given, guess: bool = False, watched: tuple[str, ...] = ("llamacpp",)) -> list[tuple[str, str]]:
+def shown(
+    *each: Given, guess: bool = False, watched: tuple[str, ...] = ("llamacpp",)
+) -> list[tuple[str, str]]:
     return [(e.name, e.url) for e in expected(each, watched=watched, guess=guess)]
 
 
@@ -68,7 +70,16 @@ def test_what_is_given_comes_before_what_is_guessed_and_says_where_it_was_read()
 
 def test_what_hived_started_is_starting() -> None:
     (only,) = expected(
-        (Given(name="a", provider="llamacpp", url="http://127.0.0.1:5", source="started", origin="", process=PROCESS),),
+        (
+            Given(
+                name="a",
+                provider="llamacpp",
+                url="http://127.0.0.1:5",
+                source="started",
+                origin="",
+                process=PROCESS,
+            ),
+        ),
         watched=(),
         guess=False,
     )

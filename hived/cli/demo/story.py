@@ -98,7 +98,8 @@ def tell(*, use_installed: bool, as_json: bool) -> int:
         with temporary_home(guess=use_installed) as where:
             client = Client(where)
             story.begin("start hived in a temporary home")
-            story.timed("start hived", lambda: ensure_running(where))
+            with _held_back():  # a daemon that is half started could not be asked to end
+                story.timed("start hived", lambda: ensure_running(where))
             if use_installed:
                 told = _tell_with_installed(story, client)
             else:
@@ -109,8 +110,7 @@ def tell(*, use_installed: bool, as_json: bool) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; all that the demo started has been ended", file=sys.stderr)
         return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, before)
     if as_json:
         print(as_json_text(story.steps))
     story.say("\neverything that the demo started has been ended, and its home is gone")
@@ -121,7 +121,7 @@ def _tell_with_own_server(story: Story, client: Client, where: Places) -> int:
     from hived.cli.demo.speaking_model import write_speaking_model
 
     model = f"{where.home}/tiny-agent.gguf"
-    story.begin(f"make a model of a third of a megabyte that can say one sentence: {model}")
+    story.begin(f"make a model of 130 kB that can say one sentence: {model}")
     story.timed(
         "make the model", lambda: write_speaking_model(model, say=SAYS, tool=CALLS, arguments=ARGUMENTS)
     )
@@ -226,12 +226,18 @@ def temporary_home(*, guess: bool) -> Iterator[Places]:
     os.environ.pop("HIVE_HOME", None)
     os.environ |= {"HOME": home, "HIVED_RUNTIME_DIR": f"{home}/run", "XDG_STATE_HOME": f"{home}/state"}
     where = places()
+    interrupted = False
     try:
         Path(where.home).mkdir(mode=0o700)
         Path(where.configuration).write_bytes(msgspec.json.encode({"hived": {"guess": guess}}))
         yield where
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        again = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half
+        # An impatient second Ctrl-C must not leave half.
+        endings = (signal.SIGINT, signal.SIGTERM)
+        again = {number: signal.signal(number, signal.SIG_IGN) for number in endings}
         try:
             end_everything(where)
         finally:
@@ -241,7 +247,23 @@ def temporary_home(*, guess: bool) -> Iterator[Places]:
                 else:
                     os.environ[name] = value
             shutil.rmtree(home, ignore_errors=True)
-            signal.signal(signal.SIGINT, again)
+            for number, handler in again.items() if not interrupted else ():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect only at the end of this block, which must be short."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: came.append(1)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def end_everything(where: Places) -> None:

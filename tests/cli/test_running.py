@@ -1,0 +1,57 @@
+"""How a verb is run: usage, errors, exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from hived.cli import VERBS
+from hived.cli.running import exit_code, run, seconds, sentence, shown
+from hived_client.errors import NotReady, Refused, StartFailed, Unavailable
+from hived_client.vocabulary.faults import CATALOGUE, Fault, fault
+from tests.cli.words import hived
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(verb, ["--help"]) == 0
+    assert f"usage: hived {verb}" in capsys.readouterr().out
+    assert run(verb, ["--nonsense"]) == 2
+    assert f"usage: hived {verb}" in capsys.readouterr().err
+
+
+def test_no_verb_and_a_wrong_one_are_usage(environment: dict[str, str]) -> None:
+    assert hived(environment).code == 2
+    said = hived(environment, "stat\x1b[2Jus")
+    assert said.code == 2
+    assert "\x1b" not in said.err
+    assert hived(environment, "--help").code == 0
+    assert hived(environment, "--version").out.startswith("hived ")
+
+
+def test_every_fault_has_an_exit_code() -> None:
+    special = {
+        "daemon.not_running": 3,
+        "daemon.absent": 3,
+        "daemon.unresponsive": 4,
+        "protocol.broken": 4,
+        "draining": 4,
+    }
+    for code in CATALOGUE:
+        for kind in (NotReady, Refused, StartFailed, Unavailable):
+            assert exit_code(kind(fault(code))) == special.get(code, 1)
+
+
+def test_what_comes_from_elsewhere_is_made_harmless() -> None:
+    assert shown("a\x1b[31mb\n\u202ec") == "a?[31mb??c"
+    assert sentence(Fault(code="x", message="a\x07", hint="b\r")) == "a?\n  → b?"
+
+
+@pytest.mark.parametrize(("word", "number"), [("0", 0.0), ("1.5", 1.5), ("1e3", 1000.0)])
+def test_seconds_are_read(word: str, number: float) -> None:
+    assert seconds(word) == number
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-1", "-0.1", "1e10", "x", ""])
+def test_no_wait_lasts_for(word: str) -> None:
+    with pytest.raises(ValueError):
+        seconds(word)

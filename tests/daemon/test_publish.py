@@ -1,0 +1,120 @@
+"""The files that clients read, as they are written."""
+
+from __future__ import annotations
+
+import os
+
+import anyio
+import pytest
+
+from hived.daemon.clock import Clock
+from hived.daemon.publish import Publisher, read_last_known
+from hived.daemon.store import Store
+from hived.decisions.transitions import expect
+from hived_client.doors.files import Files
+from hived_client.doors.paths import Places, ensure_folder
+from hived_client.vocabulary.world import Endpoint, World
+
+ID = b"i" * 16
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(World(generation=1), Clock())
+
+
+@pytest.fixture
+def publisher(store: Store, where: Places) -> Publisher:
+    for path in (where.runtime, where.folder, where.state):
+        ensure_folder(path)
+    return Publisher(store, where, Clock(), ID)
+
+
+def add(store: Store, url: str) -> None:
+    endpoint = Endpoint(name="a", provider="llamacpp", url=url, source="configuration")
+    store.update(lambda world: expect(world, (endpoint,)))
+
+
+def test_what_is_published_is_what_is_read(publisher: Publisher, store: Store, where: Places) -> None:
+    add(store, "http://127.0.0.1:1")
+    publisher.publish()
+    view = Files(where).look()
+    assert view.verdict == "fresh"
+    assert view.snapshot is not None
+    assert view.snapshot.world() == store.world
+    assert os.stat(where.snapshot).st_mode & 0o777 == 0o600
+    assert os.stat(where.beat).st_mode & 0o777 == 0o600
+    publisher.finish()
+    assert Files(where).look().verdict == "stopped"
+    known = read_last_known(where.last_known)
+    assert known is not None
+    assert known.endpoints == store.world.endpoints
+
+
+def test_without_the_last_word_another_daemons_files_are_left_alone(
+    publisher: Publisher, store: Store, where: Places
+) -> None:
+    publisher.publish()
+    with open(where.snapshot, "wb") as file:
+        file.write(b"another's")
+    publisher.finish(last_word=False)
+    with open(where.snapshot, "rb") as file:
+        assert file.read() == b"another's"
+
+
+@pytest.mark.parametrize("lost", ["snapshot", "beat"])
+def test_a_lost_file_is_noticed_and_written_again(publisher: Publisher, where: Places, lost: str) -> None:
+    publisher.publish()
+    assert publisher.is_intact()
+    os.unlink(getattr(where, lost))
+    assert not publisher.is_intact()
+    publisher.reopen()
+    assert publisher.is_intact()
+    assert Files(where).look().verdict == "fresh"
+    publisher.finish()
+
+
+def test_a_beat_that_was_replaced_is_noticed(publisher: Publisher, where: Places) -> None:
+    publisher.publish()
+    os.replace(where.snapshot, where.beat)
+    assert not publisher.is_intact()
+    publisher.finish()
+
+
+def test_a_folder_that_cannot_be_written_is_counted_and_forgotten(
+    publisher: Publisher, store: Store, where: Places
+) -> None:
+    os.rename(where.folder, f"{where.folder}.away")
+    publisher.publish()
+    assert publisher.statistics()["failing"]
+    os.rename(f"{where.folder}.away", where.folder)
+    publisher.publish()
+    assert not publisher.statistics()["failing"]
+    publisher.finish()
+
+
+@pytest.mark.anyio
+async def test_changes_are_written_together_and_all_in_the_end(
+    publisher: Publisher, store: Store, where: Places
+) -> None:
+    with anyio.fail_after(10.0):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publisher.run)
+            for number in range(200):
+                add(store, f"http://127.0.0.1:{number + 1}")
+                if number % 20 == 0:
+                    await anyio.sleep(0.005)
+            while publisher.statistics()["published"] != store.world.generation:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+    assert publisher.writes < 20
+    view = Files(where).look()
+    assert view.snapshot is not None
+    assert view.snapshot.world().endpoints[0].url == "http://127.0.0.1:200"
+    publisher.finish()
+
+
+def test_a_last_known_world_that_is_none_is_forgotten(where: Places) -> None:
+    assert read_last_known(where.last_known) is None
+    os.makedirs(where.last_known)
+    assert read_last_known(where.last_known) is None

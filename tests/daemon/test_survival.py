@@ -1,0 +1,704 @@
+"""What a daemon survives, and what its clients see meanwhile: real processes, sockets and servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hived.machine.processes import Identity, identify
+from hived.machine.records import Records, Started
+from hived_client.doors.launch import ensure_running
+from hived_client.doors.paths import Places, places
+from hived_client.doors.sync import Client, Connection
+from hived_client.doors.wire import Nothing
+from hived_client.errors import HivedError, NotReady
+from hived_client.vocabulary.world import Endpoint
+from tests.daemon.running import Running, configure, llamacpp_at, mentioning, serving, wait_until
+from tests.servers.strangers import AnswersEverything, Silent
+
+ROOT = os.getuid() == 0
+MODEL = "llamacpp/tiny-agent"
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """Print the times that were measured, after the test."""
+    lines: list[str] = []
+    yield lines
+    print("\n".join(lines))
+
+
+def state_of(client: Client, name: str = "llamacpp") -> str:
+    found = [endpoint for endpoint in client.world().world.endpoints if endpoint.name == name]
+    return found[0].state if found else "none"
+
+
+def endpoint_of(client: Client, name: str = "llamacpp") -> Endpoint:
+    return next(endpoint for endpoint in client.world().world.endpoints if endpoint.name == name)
+
+
+def since(begun: float) -> float:
+    return time.monotonic() - begun
+
+
+def speaking() -> str:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    from tests.servers.llamacpp import speaking_model
+
+    return str(speaking_model())
+
+
+# The daemon is killed
+
+
+@pytest.mark.stress
+def test_the_absence_of_a_daemon_is_seen_within_two_seconds_whatever_the_clock_says(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
+    configure(environment, llamacpp_at("http://127.0.0.1:9"))
+    with Running(environment) as daemon:
+        real = time.time
+        for shift in (0.0, -1e6, 1e6, -real()):
+            monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift)
+            wait_until(lambda: daemon.client.world().verdict == "fresh", deadline=3.0)
+        daemon.kill()
+        begun = time.monotonic()
+        for shift in (1e6, -1e6, 0.0):
+            monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift)
+            wait_until(lambda: daemon.client.world().verdict == "absent", deadline=2.0)
+        told.append(f"absence seen after {since(begun):.3f} s")
+        assert since(begun) < 2.0
+        with pytest.raises(NotReady):
+            daemon.client.resolve("llamacpp/x")
+
+
+def test_a_daemon_that_was_killed_leaves_nothing_in_the_way(environment: dict[str, str]) -> None:
+    configure(environment)
+    with Running(environment) as daemon:
+        first = daemon.client.greet()
+        daemon.kill()
+        assert Path(daemon.where.socket).exists()
+        daemon.start()
+        assert daemon.client.greet().daemon_id != first.daemon_id
+        wait_until(lambda: daemon.client.world().world.daemon is not None)
+        assert daemon.client.world().verdict == "fresh"
+        assert daemon.terminate() == 0
+        assert not Path(daemon.where.socket).exists()
+        assert daemon.client.world().verdict == "stopped"
+        assert sorted(os.listdir(daemon.where.folder)) == ["beat", "lock", "snapshot"]
+
+
+@pytest.mark.stress
+def test_kill_9_at_random_moments_of_the_start(environment: dict[str, str]) -> None:
+    configure(environment, llamacpp_at("http://127.0.0.1:9"))
+    chance = random.Random(7)
+    daemon = Running(environment, wait=False)
+    try:
+        for _ in range(25):
+            daemon.start()
+            stop = time.monotonic() + chance.uniform(0.0, 0.7)
+            while time.monotonic() < stop:
+                with contextlib.suppress(HivedError):
+                    daemon.client.resolve("llamacpp/x", fresh=True)
+                daemon.client.world()
+            daemon.kill()
+        daemon.start()
+        daemon.wait_ready()
+        assert daemon.client.refresh() > 0
+        assert serving(environment) == [daemon.pid]
+        assert sorted(os.listdir(daemon.where.folder)) == ["beat", "hived.sock", "lock", "snapshot"]
+    finally:
+        daemon.close()
+
+
+@pytest.mark.stress
+def test_kill_9_while_it_publishes(environment: dict[str, str]) -> None:
+    daemon = Running(environment, wait=False)
+    try:
+        for number in range(10):
+            configure(environment)
+            daemon.start()
+            daemon.wait_ready()
+            for port in range(1, 20 + number):
+                configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
+                daemon.process.send_signal(signal.SIGHUP)
+                daemon.client.world()
+            daemon.kill()
+            assert daemon.client.world().problem is None
+        daemon.start()
+        daemon.wait_ready()
+    finally:
+        daemon.close()
+
+
+@pytest.mark.stress
+def test_kill_9_while_it_starts_a_server(environment: dict[str, str]) -> None:
+    model = speaking()
+    configure(environment)
+    daemon = Running(environment, wait=False)
+    chance = random.Random(3)
+    try:
+        for _ in range(8):
+            daemon.start()
+            daemon.wait_ready()
+
+            def ask() -> None:
+                with contextlib.suppress(HivedError):
+                    for _ in daemon.another().start("llamacpp", model=model, timeout=20.0):
+                        pass
+
+            asker = threading.Thread(target=ask)
+            asker.start()
+            time.sleep(chance.uniform(0.0, 0.35))  # the moment of the kill, by chance
+            daemon.kill()
+            asker.join(10.0)
+            assert not asker.is_alive()
+            home = f"HOME={environment['HOME']}"
+            servers = [pid for pid in mentioning(home) if "--port" in command_of(pid)]
+            daemon.start()
+            daemon.wait_ready()
+            names = daemon.client.statistics()["jobs"]["started"]
+            alive = [pid for pid in servers if "--port" in command_of(pid)]
+            assert len(alive) <= len(names) <= 1, (names, servers, daemon.log[-2000:])
+            if names:
+                assert set(daemon.client.stop("llamacpp").endpoints.values()) <= {
+                    "terminated",
+                    "killed",
+                    "gone",
+                }
+                assert [pid for pid in alive if "--port" in command_of(pid)] == []
+            daemon.kill()
+    finally:
+        daemon.close()
+
+
+def command_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+# The model server is killed, hangs, comes back, is replaced
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_server_that_is_killed_hangs_comes_back_or_is_replaced_is_told_in_time(
+    environment: dict[str, str], backend: str, told: list[str]
+) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    from tests.servers.llamacpp import LlamaCpp
+
+    with LlamaCpp() as server:
+        configure(environment, llamacpp_at(server.url))
+        with Running(environment, backend=backend) as daemon:
+            client = daemon.client
+
+            def wait_state(*states: str, within: float) -> None:
+                begun = time.monotonic()
+                wait_until(lambda: state_of(client) in states, lambda: state_of(client), deadline=within)
+                told.append(f"{backend}: {states[0]} told after {since(begun) * 1000:.0f} ms")
+
+            wait_state("ready", within=5.0)
+            assert client.resolve(MODEL).api_base == f"{server.url}/v1"
+            time.sleep(0.3)  # the process behind the port is found a moment after the first answer
+            server.stop_process()
+            wait_state("unreachable", within=2.5)
+            with pytest.raises(NotReady) as hung:
+                client.resolve(MODEL)
+            assert hung.value.code == "server.silent"
+            server.continue_process()
+            wait_state("ready", within=3.0)
+            for _ in range(3):
+                server.kill()
+                wait_state("down", within=1.0)
+                with pytest.raises(NotReady):
+                    client.resolve(MODEL)
+                server.start()
+                wait_state("ready", within=5.0)
+                wait_until(lambda: client.statistics()["monitors"]["llamacpp"]["watched"])
+            server.restart()
+            wait_state("ready", within=5.0)
+            client.refresh()
+            assert client.resolve(MODEL).endpoint == "llamacpp"
+            server.kill()
+            with AnswersEverything(port=server.port):
+                wait_state("wrong_server", within=5.0)
+                with pytest.raises(NotReady) as wrong:
+                    client.resolve(MODEL)
+                assert wrong.value.code == "server.wrong"
+            wait_state("down", within=5.0)
+
+
+# The daemon hangs
+
+
+@pytest.mark.stress
+def test_a_daemon_that_hangs_keeps_nobody_waiting(environment: dict[str, str]) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    from tests.servers.llamacpp import LlamaCpp
+
+    with LlamaCpp() as server:
+        configure(environment, llamacpp_at(server.url))
+        with Running(environment) as daemon:
+            wait_until(lambda: state_of(daemon.client) == "ready")
+            daemon.hold()
+            wait_until(lambda: daemon.client.world().verdict == "lagging", deadline=3.0)
+            begun = time.monotonic()
+            target = daemon.client.resolve(MODEL, fresh=True, timeout=0.25)
+            assert [warning.code for warning in target.warnings] == ["daemon.unresponsive"]
+            assert since(begun) < 1.0
+            for act in (daemon.client.greet, daemon.client.statistics, daemon.client.refresh):
+                begun = time.monotonic()
+                with pytest.raises(HivedError) as caught:
+                    act(timeout=0.3)
+                assert caught.value.code == "daemon.unresponsive"
+                assert since(begun) < 1.5
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "hived", "status"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=10.0,
+                check=False,
+            )
+            assert "busy" in done.stdout
+            daemon.go_on()
+            wait_until(lambda: daemon.client.world().verdict == "fresh", deadline=3.0)
+            assert daemon.client.resolve(MODEL, fresh=True, timeout=2.0).warnings == ()
+
+
+# Its folder
+
+
+def test_a_runtime_path_of_120_characters_gets_a_short_socket(
+    environment: dict[str, str], home: Path
+) -> None:
+    environment["HIVED_RUNTIME_DIR"] = str(home / ("d" * (119 - len(str(home)))))
+    assert len(environment["HIVED_RUNTIME_DIR"]) == 120
+    configure(environment)
+    with Running(environment) as daemon:
+        assert len(daemon.where.socket) < 60
+        assert daemon.client.refresh() > 0
+        assert daemon.client.world().verdict == "fresh"
+        assert daemon.terminate() == 0
+    os.rmdir(os.path.dirname(daemon.where.socket))
+
+
+def refused(environment: dict[str, str]) -> str:
+    """Run a daemon that must not run, and return the sentence that it ends with."""
+    daemon = Running(environment, wait=False)
+    daemon.start()
+    assert daemon.process.wait(10.0) == 78, daemon.log
+    assert "Traceback" not in daemon.log
+    return str(daemon.events("daemon.failed")[0]["why"])
+
+
+@pytest.mark.parametrize("which", ["runtime", "folder"])
+@pytest.mark.stress
+def test_a_runtime_folder_that_others_can_write_is_refused(
+    environment: dict[str, str], where: Places, which: str
+) -> None:
+    configure(environment)
+    os.makedirs(where.folder, 0o700)
+    os.chmod(getattr(where, which), 0o777)
+    assert "others may write to it" in refused(environment)
+    with pytest.raises(HivedError) as caught:
+        ensure_running(where, timeout=5.0)
+    assert caught.value.code == "runtime.unsafe"
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can give a folder away")
+@pytest.mark.parametrize("which", ["runtime", "folder"])
+def test_a_runtime_folder_of_somebody_else_is_refused(
+    environment: dict[str, str], where: Places, which: str
+) -> None:
+    configure(environment)
+    os.makedirs(where.folder, 0o700)
+    os.chown(getattr(where, which), 65_534, 65_534)
+    assert "it belongs to user 65534" in refused(environment)
+
+
+@pytest.mark.parametrize("obstacle", ["runtime_is_a_file", "lock_is_a_folder", "lock_is_a_link"])
+@pytest.mark.stress
+def test_what_lies_in_the_way_is_named(environment: dict[str, str], where: Places, obstacle: str) -> None:
+    configure(environment)
+    os.makedirs(where.folder, 0o700)
+    if obstacle == "runtime_is_a_file":
+        shutil.rmtree(where.runtime)
+        Path(where.runtime).write_text("")
+    elif obstacle == "lock_is_a_folder":
+        os.mkdir(where.lock)
+    else:
+        os.symlink("/etc/passwd", where.lock)
+    assert where.runtime in refused(environment)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_folder_that_disappears_comes_back(
+    environment: dict[str, str], where: Places, backend: str, told: list[str]
+) -> None:
+    configure(environment, llamacpp_at("http://127.0.0.1:9"))
+    with Running(environment, backend=backend) as daemon, Connection(where, 2.0) as kept:
+        daemon_id = kept.greet(2.0).daemon_id
+
+        def comes_back() -> bool:
+            try:
+                greeting = daemon.another().greet(timeout=1.0)
+            except HivedError:
+                return False
+            return greeting.daemon_id == daemon_id and daemon.another().world().verdict == "fresh"
+
+        def is_whole() -> bool:
+            return os.path.isdir(where.folder) and sorted(os.listdir(where.folder)) == WHOLE
+
+        losses: dict[str, Callable[[], object]] = {
+            "folder": lambda: shutil.rmtree(where.folder),
+            "runtime": lambda: shutil.rmtree(where.runtime),
+            "lock": lambda: os.unlink(where.lock),
+            "socket": lambda: os.unlink(where.socket),
+            "beat": lambda: os.unlink(where.beat),
+            "snapshot": lambda: os.unlink(where.snapshot),
+        }
+        for name, lose in losses.items():
+            lose()
+            begun = time.monotonic()
+            wait_until(is_whole)
+            wait_until(comes_back, lambda: daemon.log[-2000:], deadline=5.0)
+            told.append(f"{backend}: {name} back after {since(begun):.2f} s")
+            assert since(begun) < 5.0
+        kept.call("statistics", Nothing(), dict[str, object], 2.0)
+        assert "Traceback" not in daemon.log
+
+
+WHOLE = ["beat", "hived.sock", "lock", "snapshot"]
+
+
+@pytest.mark.stress
+def test_of_two_daemons_in_a_recreated_folder_one_survives(
+    environment: dict[str, str], where: Places
+) -> None:
+    configure(environment)
+    with Running(environment) as first, Running(environment, wait=False) as unused:
+        unused.close()
+        shutil.rmtree(where.runtime)
+        with Running(environment) as second:
+            assert first.process.wait(10.0) == 0, first.log
+            assert serving(environment) == [second.pid]
+            known = second.client.world()
+            assert known.verdict == "fresh"
+            assert known.world.daemon is not None
+            assert known.world.daemon.pid == second.pid, (
+                "the last word of the first hid the second's snapshot"
+            )
+            assert second.client.greet().pid == second.pid
+
+
+@pytest.mark.stress
+def test_a_second_daemon_ends_with_75_and_harms_nobody(environment: dict[str, str]) -> None:
+    configure(environment)
+    with Running(environment) as daemon:
+        second = Running(environment, wait=False)
+        second.start()
+        assert second.process.wait(10.0) == 75
+        assert daemon.client.greet().pid == daemon.pid
+
+
+# Its files
+
+
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.stress
+def test_damaged_files_are_never_believed_and_never_raise(environment: dict[str, str], alive: bool) -> None:
+    with Silent() as server:
+        configure(environment, llamacpp_at(server.url))
+        with Running(environment) as daemon:
+            wait_until(lambda: state_of(daemon.client) == "unreachable", deadline=5.0)
+            if not alive:
+                daemon.kill()
+            chance = random.Random(5)
+            whole = {path: Path(path).read_bytes() for path in (daemon.where.snapshot, daemon.where.beat)}
+            for path, good in whole.items():
+                damaged = [good[:size] for size in (0, 1, 63, 64, len(good) // 2, len(good) - 1)]
+                damaged += [flipped(good, chance) for _ in range(30)]
+                damaged += [good[:4] + b"\xff\x7f" + good[6:], good + b"x", b"\0" * len(good)]
+                for data in damaged:
+                    Path(path).write_bytes(data)
+                    client = daemon.another()
+                    assert client.world().verdict in ("fresh", "lagging", "stale", "absent", "foreign")
+                    codes = codes_of(client)
+                    # The server accepts connections, and that is all that can be known without a daemon.
+                    assert codes[0] in ("server.silent", "server.unreachable") if alive else "daemon.absent"
+                    client.close()
+                Path(path).write_bytes(good)
+
+
+def codes_of(client: Client) -> list[str]:
+    try:
+        return [warning.code for warning in client.resolve("llamacpp/x", timeout=0.05).warnings]
+    except NotReady as no:
+        return [no.code]
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    at = chance.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ (1 << chance.randrange(8))]) + data[at + 1 :]
+
+
+@pytest.mark.stress
+def test_a_last_known_world_that_is_damaged_is_put_aside(environment: dict[str, str], where: Places) -> None:
+    configure(environment)
+    for data in (b"", b"HIVE", os.urandom(500)):
+        os.makedirs(where.state, 0o700, exist_ok=True)
+        Path(where.last_known).write_bytes(data)
+        with Running(environment) as daemon:
+            assert Path(f"{where.last_known}.corrupt").read_bytes() == data
+            assert daemon.terminate() == 0
+
+
+# The disk, and descriptors
+
+
+@contextlib.contextmanager
+def tiny_disk(path: Path) -> Iterator[Path]:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "hv-tiny", str(path)], check=False
+    )
+    if done.returncode:
+        pytest.skip("this root may not mount")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(not ROOT, reason="only root can mount a small disk")
+@pytest.mark.parametrize("which", ["run", "state"])
+def test_a_full_disk_is_survived_and_forgotten(environment: dict[str, str], home: Path, which: str) -> None:
+    configure(environment)
+    with tiny_disk(home / which) as disk:
+        log = disk / "daemon.log"
+        with Running(environment, log=str(log)) as daemon:
+            filler = disk / "filler"
+            with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * 512)
+            for port in range(1, 30):
+                configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
+                daemon.process.send_signal(signal.SIGHUP)
+                time.sleep(0.02)  # each reload is to be one of its own
+            with pytest.raises(HivedError):
+                for _ in daemon.client.start("llamacpp", model="/nowhere.gguf"):
+                    pass
+            if which == "run":
+                wait_until(lambda: daemon.client.statistics()["publisher"]["failing"])
+            assert daemon.client.refresh() > 0
+            with pytest.raises(NotReady) as no:
+                daemon.client.resolve("llamacpp/x", timeout=1.0)
+            assert no.value.code == "server.down"
+            filler.unlink()
+            wait_until(lambda: not daemon.client.statistics()["publisher"]["failing"])
+            wait_until(lambda: endpoint_of(daemon.another()).url == "http://127.0.0.1:29", deadline=5.0)
+            wait_until(lambda: state_of(daemon.another()) == "down", deadline=5.0)
+            assert daemon.terminate() == 0
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(not ROOT, reason="only root can mount a small disk")
+def test_a_state_folder_that_cannot_be_written_costs_memory_and_nothing_else(
+    environment: dict[str, str], home: Path
+) -> None:
+    model = speaking()
+    configure(environment)
+    with tiny_disk(home / "state") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with Running(environment) as daemon:
+            assert daemon.client.refresh() > 0
+            with pytest.raises(HivedError) as caught:
+                for _ in daemon.client.start("llamacpp", model=model, timeout=10.0):
+                    pass
+            assert caught.value.code != "internal", daemon.log[-3000:]
+            assert [pid for pid in mentioning(f"HOME={home}") if "--port" in command_of(pid)] == []
+            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+            for step in daemon.client.start("llamacpp", model=model, timeout=20.0):
+                last = step
+            assert daemon.client.stop("llamacpp").endpoints
+            assert last is not None
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_descriptors_that_run_out_come_back(environment: dict[str, str], backend: str) -> None:
+    configure(environment, llamacpp_at("http://127.0.0.1:9"))
+    with Running(environment, backend=backend) as daemon:
+        used = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used + 5, used + 5))
+        with contextlib.ExitStack() as stack:
+            for _ in range(30):
+                with contextlib.suppress(HivedError):
+                    stack.enter_context(Connection(daemon.where, 1.0))
+            for port in range(1, 5):
+                configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
+                daemon.process.send_signal(signal.SIGHUP)
+                time.sleep(0.1)  # let it stumble
+            assert daemon.process.poll() is None, daemon.log[-3000:]
+        wait_until(lambda: daemon.client.refresh(timeout=1.0) > 0 if answers(daemon) else False)
+        wait_until(lambda: endpoint_of(daemon.another()).url == "http://127.0.0.1:4", deadline=5.0)
+        wait_until(lambda: state_of(daemon.another()) == "down", deadline=20.0)
+
+
+def answers(daemon: Running) -> bool:
+    try:
+        return daemon.client.greet(timeout=1.0).pid == daemon.pid
+    except HivedError:
+        return False
+
+
+# What it never holds and never says
+
+
+@pytest.mark.stress
+def test_the_daemon_never_imports_litellm(environment: dict[str, str]) -> None:
+    code = (
+        "import sys, hived.daemon.app, hived.cli.serve, hived_client.doors.aio;"
+        "bad = {'litellm', 'openai', 'gguf', 'numpy', 'xllamacpp'} & set(sys.modules); print(sorted(bad))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    configure(environment)
+    with Running(environment) as daemon:
+        daemon.client.refresh()
+        with contextlib.suppress(HivedError):
+            daemon.client.resolve("llamacpp/x", fresh=True)
+        maps = Path(f"/proc/{daemon.pid}/maps").read_text()
+        assert not [word for word in ("litellm", "numpy", "pydantic_core", "xllamacpp") if word in maps]
+
+
+@pytest.mark.stress
+def test_no_secret_is_written_said_or_shown(environment: dict[str, str], home: Path) -> None:
+    from tests.servers.llamacpp_replies import json_reply
+    from tests.servers.loopback import HttpLoopback, Reply, Request
+
+    secret, other = "sk-SECRET-4711-xyz", "hunter2-SECRET"
+
+    class Locked(HttpLoopback):
+        def answer(self, request: Request) -> Reply:
+            keys.append(request.headers.get("authorization", ""))
+            if request.path == "/health":
+                return json_reply(request, {"status": "ok"})
+            if request.headers.get("authorization") != f"Bearer {secret}":
+                body = b'{"error":{"message":"Invalid API Key","code":401}}'
+                headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
+                return Reply(status=401, headers=(*headers, ("Server", "llama.cpp")), body=body)
+            return json_reply(request, {"object": "list", "data": [{"id": "m"}]})
+
+    keys: list[str] = []
+    said: list[str] = []
+    environment["LAB_KEY"] = secret
+    with Locked() as server:
+        configure(
+            environment,
+            {
+                "lab": {"like": "llamacpp", "api_base": server.url, "api_key_env_var": "LAB_KEY"},
+                "leaky": {"like": "llamacpp", "api_base": f"http://user:{other}@127.0.0.1:9/v1"},
+                "wrong": {"like": "llamacpp", "api_base": server.url, "api_key_env_var": secret},
+                "off": {"like": "llamacpp", "api_base": f"http://127.0.0.1:7/?key={other}"},
+            },
+        )
+        with Running(environment) as daemon:
+            daemon.client.refresh()
+            wait_until(lambda: any(secret in key for key in keys))
+            daemon.process.send_signal(signal.SIGHUP)
+            for words in (
+                ["status"],
+                ["status", "--json"],
+                ["resolve", "lab/m"],
+                ["resolve", "lab/m", "--json", "--fresh"],
+                ["resolve", "leaky/m"],
+                ["resolve", "off/m", "--json"],
+                ["start", "llamacpp", "--model", "/nowhere", "--", "--api-key", secret],
+                ["start", "llamacpp", "--model", "/nowhere", "--", f"--api-key={secret}"],
+                ["stop", "lab"],
+            ):
+                done = subprocess.run(
+                    [sys.executable, "-P", "-m", "hived", *words],
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                said.append(done.stdout + done.stderr)
+            said.append(repr(daemon.client.statistics()))
+            said.append(repr(daemon.client.world()))
+            assert daemon.terminate() == 0
+            said.append(daemon.log)
+    for path in home.rglob("*"):
+        if path.is_file() and path.name != "configuration.json":
+            said.append(path.read_bytes().decode("latin-1"))
+    assert [text for text in said if secret in text] == []
+    assert [text for text in said if other in text] == []
+
+
+# A process number that is somebody else's by now
+
+
+def test_a_process_that_got_the_number_of_an_old_server_is_never_ended(
+    environment: dict[str, str], where: Places
+) -> None:
+    configure(environment)
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        try:
+            mine = identify(bystander.pid)
+            assert mine is not None
+            forged = [
+                Identity(pid=mine.pid, started=mine.started - 100.0, boot=mine.boot),
+                Identity(pid=mine.pid, started=mine.started, boot="another boot"),
+                Identity(pid=2**22 + 5, started=1.0, boot=mine.boot),
+            ]
+            for number, identity in enumerate(forged):
+                Records(Path(where.started)).write(
+                    Started(
+                        endpoint=f"llamacpp-{number + 1}",
+                        provider="llamacpp",
+                        url=f"http://127.0.0.1:{number + 1}",
+                        identity=identity,
+                        argv=("llama-server",),
+                        model="/m.gguf",
+                        alias="m",
+                        log="/nowhere",
+                        started_at=time.time(),
+                    )
+                )
+            with Running(environment) as daemon:
+                wait_until(lambda: state_of(daemon.client, "llamacpp-1") == "down")
+                assert daemon.client.stop("llamacpp", everything=True, grace=0.2).endpoints == {
+                    f"llamacpp-{number}": "gone" for number in (1, 2, 3)
+                }
+                assert bystander.poll() is None
+                assert os.listdir(where.started) == []
+        finally:
+            bystander.kill()
+
+
+def test_the_places_are_those_of_the_environment(environment: dict[str, str], where: Places) -> None:
+    assert places(environment) == where

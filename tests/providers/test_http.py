@@ -1,0 +1,267 @@
+"""The one HTTP client: bounded in bytes and time, and it goes nowhere that it was not sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+
+import anyio
+import httpx
+import pytest
+
+from hived.decisions.outcomes import NoAnswer
+from hived.providers import http as module
+from hived.providers.http import LARGE, LINE, SMALL, Http, Unusable
+from tests.servers.loopback import HttpLoopback, Reply, Request
+from tests.servers.strangers import (
+    AnswersEverything,
+    Dribble,
+    GzipBomb,
+    HalfResponse,
+    HugeBody,
+    Redirects,
+    Resets,
+    Silent,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Http]:
+    client = Http()
+    yield client
+    await client.aclose()
+
+
+class Says(HttpLoopback):
+    """Answers with a body, whole or in pieces, and keeps every request."""
+
+    def __init__(self, *pieces: bytes, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__()
+        self.asked: list[Request] = []
+        self._pieces, self._status, self._headers = pieces, status, headers
+
+    def answer(self, request: Request) -> Reply:
+        self.asked.append(request)
+        chunked = (("Transfer-Encoding", "chunked"), ("Connection", "close"))
+        return Reply(status=self._status, headers=self._headers + chunked, body=self._body())
+
+    def _body(self) -> Iterator[bytes]:
+        yield from self._pieces
+
+
+async def unusable(http: Http, url: str, *, limit: int = SMALL, timeout: float = 5.0) -> NoAnswer:
+    with pytest.raises(Unusable) as refused:
+        await http.get(url, limit=limit, timeout=timeout)
+    return refused.value.outcome
+
+
+async def test_an_answer_comes_whole_with_its_status_and_headers(http: Http) -> None:
+    with Says(b'{"a":', b"1}", status=404, headers=(("Server", "x"),)) as server:
+        answer = await http.get(server.url + "/p?q=1", limit=SMALL, timeout=5.0)
+    assert (answer.status, answer.headers["server"], answer.json()) == (404, "x", {"a": 1})
+    assert server.requests == [("GET", "/p?q=1")]
+    assert (http.requests, repr(http)) == (1, "<Http 1 requests>")
+
+
+async def test_no_request_says_where_it_comes_from_or_what_it_could_unpack(http: Http) -> None:
+    with Says(b"{}", headers=(("Set-Cookie", "a=b"),)) as server:
+        for key in (None, "KEY"):
+            await http.get(server.url, limit=SMALL, timeout=5.0, key=key)
+    first, second = (request.headers for request in server.asked)
+    assert first.keys() == {"host", "accept", "accept-encoding", "connection", "user-agent"}
+    assert (first["accept-encoding"], first["connection"], first["user-agent"]) == (
+        "identity",
+        "close",
+        "hived",
+    )
+    assert second["authorization"] == "Bearer KEY"
+    assert second.keys() - first.keys() == {"authorization"}
+
+
+@pytest.mark.parametrize("case", [str.upper, str.lower])
+async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, case: type[str]) -> None:
+    with AnswersEverything() as proxy, Says(b"{}") as server:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(case(name), proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        client = Http()
+        await client.get(server.url, limit=SMALL, timeout=5.0)
+        await client.aclose()
+        assert (proxy.connections, server.connections) == (0, 1)
+
+
+async def test_no_connection_is_kept(http: Http) -> None:
+    with Says(b"{}") as server:
+        for _ in range(3):
+            await http.get(server.url, limit=SMALL, timeout=5.0)
+        assert server.connections == 3
+
+
+async def test_a_redirect_is_never_followed(http: Http) -> None:
+    with AnswersEverything() as target, Redirects(target.url) as server:
+        assert (await unusable(http, server.url)).kind == "redirect"
+        assert (len(server.requests), target.connections) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [300, 301, 304, 399])
+async def test_every_status_of_a_redirect_is_one(http: Http, status: int) -> None:
+    with Says(b"", status=status) as server:
+        assert (await unusable(http, server.url)).kind == "redirect"
+
+
+async def test_an_answer_may_be_as_long_as_the_limit_and_no_byte_longer(http: Http) -> None:
+    with Says(b"x" * 1000) as server:
+        assert len((await http.get(server.url, limit=1000, timeout=5.0)).body) == 1000
+        assert (await unusable(http, server.url, limit=999)).kind == "broken"
+
+
+async def test_an_answer_without_end_is_left_at_the_limit(http: Http) -> None:
+    with HugeBody() as server:
+        found = await unusable(http, server.url, limit=SMALL)
+        assert (found.kind, str(SMALL) in found.why) == ("broken", True)
+        assert server.sent < LARGE  # what fits into the socket's buffers, not what could have come
+
+
+async def test_an_answer_that_is_packed_is_not_unpacked(http: Http) -> None:
+    with GzipBomb() as server:
+        found = await unusable(http, server.url, limit=LARGE)
+        assert (found.kind, "compressed" in found.why) == ("broken", True)
+
+
+@pytest.mark.parametrize(
+    ("stranger", "kind"),
+    [(HalfResponse, "broken"), (Resets, "broken"), (Silent, "silent"), (Dribble, "silent")],
+)
+async def test_what_is_no_answer_says_how(http: Http, stranger: type[Silent], kind: str) -> None:
+    with stranger() as server:
+        began = anyio.current_time()
+        assert (await unusable(http, server.url, timeout=0.15)).kind == kind
+        assert anyio.current_time() - began < 2.0
+
+
+async def test_a_port_without_a_server_is_refused(http: Http) -> None:
+    with Silent() as server:
+        url = server.url
+    assert await unusable(http, url) == NoAnswer(kind="refused", why="connection refused")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://[::1",
+        "http://a b/",
+        "http://h:0",
+        "http://" + "a" * 70 + ".x",
+        "h",
+        "",
+        "ftp://127.0.0.1",
+    ],
+)
+async def test_an_address_that_is_none_is_no_answer(http: Http, url: str) -> None:
+    assert (await unusable(http, url, timeout=2.0)).kind in ("broken", "unreachable", "dns", "refused")
+
+
+@pytest.mark.parametrize(
+    "key", ["SECRET\n", "SECRET\r\nX-Evil: 1", "SECRET\x00", "SECRET\u2026", "SECRET\ud800"]
+)
+async def test_a_key_that_cannot_be_sent_is_not_quoted(http: Http, key: str) -> None:
+    with Says(b"{}") as server:
+        with pytest.raises(Unusable) as refused:
+            await http.get(server.url, limit=SMALL, timeout=5.0, key=key)
+        assert server.requests == []
+    assert refused.value.outcome.kind == "broken"
+    assert "SECRET" not in refused.value.outcome.why + str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (ConnectionRefusedError(), "refused"),
+        (socket.gaierror(-2, "x"), "dns"),
+        (ExceptionGroup("several addresses", [OSError("no route"), ConnectionRefusedError()]), "refused"),
+        (OSError("no route"), "unreachable"),
+        (ssl.SSLError("x"), "unreachable"),
+    ],
+)
+def test_why_there_is_no_connection_is_found_behind_the_error(cause: Exception, kind: str) -> None:
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = OSError("between")
+    error.__cause__.__cause__ = cause
+    assert module._unusable(error).outcome.kind == kind
+
+
+def test_errors_that_cause_each_other_in_a_circle_are_looked_at_once() -> None:
+    one, other = httpx.ConnectError("one"), OSError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert module._unusable(one).outcome.kind == "unreachable"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 100_000, b"nan", b"9" * 5000, b'"\\ud800"', b"{'a':1}", b"\x00"]
+)
+def test_a_body_that_is_no_json_is_nothing(body: bytes) -> None:
+    value = module.Answer(status=200, headers={}, body=body).json()
+    assert value is None or isinstance(value, int | float)
+
+
+# Streams.
+
+
+async def lines_of(http: Http, server: HttpLoopback, timeout: float = 5.0) -> list[bytes]:
+    found: list[bytes] = []
+    await http.listen(server.url, found.append, timeout=timeout)
+    return found
+
+
+async def test_lines_are_handed_on_however_they_are_cut(http: Http) -> None:
+    with Says(b"data: a\n", b"da", b"ta: b\r\n\r", b"\n", b"unended") as server:
+        assert await lines_of(http, server) == [b"data: a", b"data: b", b""]
+        assert server.asked[0].headers["accept"] == "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        (Says(b"data: a\n", status=404), "broken"),
+        (Says(b"data: a\n", status=302), "redirect"),
+        (Says(*[b"x" * (LINE // 8)] * 9), "broken"),
+        (HalfResponse(), "broken"),
+        (Silent(), "silent"),
+        (Dribble(), "silent"),
+        (Resets(), "broken"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_stream_that_is_none_is_left(server: HttpLoopback, kind: str) -> None:
+    async def listen() -> None:
+        client = Http()
+        with pytest.raises(Unusable) as refused:
+            await lines_of(client, server, timeout=0.15)
+        assert refused.value.outcome.kind == kind
+        await client.aclose()
+
+    with server:
+        anyio.run(listen)
+
+
+async def test_who_listens_can_be_cancelled(http: Http) -> None:
+    class Endless(Says):
+        def _body(self) -> Iterator[bytes]:
+            yield b"data: a\n"
+            self.closing.wait()
+
+    heard = anyio.Event()
+    with Endless() as server:
+        async with anyio.create_task_group() as tasks:
+
+            async def listen() -> None:
+                await http.listen(server.url, lambda _: heard.set(), timeout=5.0)
+
+            tasks.start_soon(listen)
+            await heard.wait()
+            tasks.cancel_scope.cancel()
