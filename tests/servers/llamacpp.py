@@ -160,8 +160,16 @@ class LlamaCpp:
         return status
 
     def stop_process(self) -> None:
-        """Hold the process (SIGSTOP): it accepts connections and answers none."""
+        """Hold the process (SIGSTOP): it accepts connections and answers none.
+
+        The signal is sent at once and each thread stops when it is next on a processor: wait for all.
+        """
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE
+        while not _all_stopped(self.pid):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self!r} does not stop")
+            time.sleep(0.001)
 
     def continue_process(self) -> None:
         """Let a held process go on."""
@@ -176,3 +184,13 @@ class LlamaCpp:
         """End the process and remove what it left. Idempotent."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _all_stopped(pid: int) -> bool:
+    """Tell whether every thread of a process is stopped, as far as this system tells."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        states = [Path(f"/proc/{pid}/task/{each}/stat").read_text("ascii", "replace") for each in threads]
+    except OSError:
+        return True
+    return all(state.rpartition(")")[2].split()[0] in ("T", "t") for state in states)
