@@ -146,7 +146,7 @@ class App:
             poke=lambda name: self._fleet.poke(name),
         )
         self._jobs.find_again()
-        processes = SystemProcesses()
+        processes = self._processes = SystemProcesses()
 
         def make(endpoint: Endpoint) -> Monitor | None:
             probe = self._probes.get(endpoint.provider)
@@ -196,6 +196,7 @@ class App:
                     background.start_soon(self._supervisor.keep, "publisher", self._publisher.run)
                     background.start_soon(self._supervisor.keep, "memory", self._publisher.run_memory)
                     background.start_soon(self._supervisor.keep, "configuration", self._watch_configuration)
+                    background.start_soon(self._supervisor.keep, "processes", self._processes.run)
                     background.start_soon(self._supervisor.keep, "jobs", self._jobs.run)
                     background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
                     self._announce()

@@ -106,7 +106,7 @@ class Jobs:
         now, record = self._clock.wall(), self._record_of(endpoint)
         if record is None:
             return Circumstances(at=now)
-        alive = is_alive(record.identity)
+        alive = _lives(record)
         words = "" if alive else self._last_words(record)
         return Circumstances(
             at=now, process_alive=alive, last_words=words, starting_until=record.started_at + STARTING
@@ -158,7 +158,7 @@ class Jobs:
                 0,
                 int(record.url.rpartition(":")[2]),
             )
-            if same and params.context in (None, record.context) and is_alive(record.identity):
+            if same and params.context in (None, record.context) and _lives(record):
                 return record
         return None
 
@@ -225,9 +225,7 @@ class Jobs:
 
     def _adopt(self, record: Started, child: subprocess.Popen[bytes]) -> None:
         # A record of the same model that has ended is what this start replaces.
-        for old in [
-            r for r in self._started.values() if r.model == record.model and not is_alive(r.identity)
-        ]:
+        for old in [r for r in self._started.values() if r.model == record.model and not _lives(r)]:
             self._started.pop(old.endpoint)
             if old.endpoint != record.endpoint:
                 self._remove_record(old.endpoint)
@@ -264,7 +262,7 @@ class Jobs:
                     log=record.log,
                     elapsed=elapsed,
                 )
-            if not is_alive(record.identity):
+            if not _lives(record):
                 why = _words(Path(record.log))
                 self._forget(name)
                 raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=why, log=record.log))
@@ -340,6 +338,14 @@ def _check(params: StartParams) -> None:
     }
     for why in (why for why, is_wrong in wrong.items() if is_wrong):
         raise Refused(fault("params.invalid", method="start", why=why))
+
+
+def _lives(record: Started) -> bool:
+    """Tell whether a server of ours runs. One that cannot be looked at just now is not given up."""
+    try:
+        return is_alive(record.identity)
+    except OSError:
+        return True
 
 
 def _restart_command(record: Started) -> str:

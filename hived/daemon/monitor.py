@@ -229,7 +229,9 @@ class Monitor:
 
     async def _follow_process(self, endpoint: Endpoint) -> None:
         def found() -> None:
+            # Whoever was looked at may have gone before its process was sought, and this be another.
             self._watched = True
+            self.poke()
 
         try:
             await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)

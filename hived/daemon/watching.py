@@ -32,27 +32,38 @@ class ProcessWatch(Protocol):
 
 
 class SystemProcesses:
-    """The processes of this machine."""
+    """The processes of this machine. ``run`` looks at all that are watched in one turn of the loop."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, list[Callable[[], None]]] = {}
+        self._stopped: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<SystemProcesses {sorted(self._watched)}>"
+
+    async def run(self) -> None:
+        """Tell, twice a second, which of the watched processes were stopped or go on."""
+        while True:
+            await anyio.sleep(STOP_POLL)
+            stopped = {pid for pid in self._watched if is_stopped(pid)}
+            changed, self._stopped = stopped ^ self._stopped, stopped
+            for told in [each for pid in changed for each in self._watched.get(pid, ())]:
+                told()
 
     async def watch(
         self, host: str, port: int, *, found: Callable[[], None], told: Callable[[], None]
     ) -> None:
         pid = await anyio.to_thread.run_sync(find_listener, host, port)
         identity = identify(pid) if pid is not None else None
-        if identity is None:
+        if pid is None or identity is None:
             return
         found()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_watch_stops, identity.pid, told)
+        # One process may listen on several ports, each with its own monitor.
+        listeners = self._watched.setdefault(pid, [])
+        listeners.append(told)
+        try:
             await wait_exit(identity)
-            tasks.cancel_scope.cancel()
-
-
-async def _watch_stops(pid: int, told: Callable[[], None]) -> None:
-    stopped = False
-    while True:
-        await anyio.sleep(STOP_POLL)
-        now = is_stopped(pid)
-        if now is not stopped:
-            stopped = now
-            told()
+        finally:
+            listeners.remove(told)
+            if not listeners:
+                self._watched.pop(pid, None)

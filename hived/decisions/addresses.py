@@ -77,7 +77,10 @@ def locality_of(url: str) -> Locality | None:
     return "lan" if address.is_private or address.is_link_local else "internet"
 
 
-def place(url: str) -> tuple[str, int]:
-    """Return what two URLs of the same server have in common: ``localhost`` is ``127.0.0.1``."""
+def place(url: str) -> tuple[str, int, str]:
+    """Return what two URLs of the same server have in common: ``localhost`` is ``127.0.0.1``.
+
+    The path counts: behind one gateway there may be several servers.
+    """
     host, port = host_and_port(url)
-    return ("127.0.0.1" if host == "localhost" else host), port
+    return ("127.0.0.1" if host == "localhost" else host), port, urlsplit(root_url(url)).path

@@ -27,6 +27,8 @@ FARTHEST = 60.0
 """Seconds between two tries for a server that is away and not on this device, at most."""
 JITTER = 0.1
 """Share by which a wait varies, so that many monitors do not come to march in step."""
+_GREETED = frozenset({"lm_studio", "openai_compatible"})
+"""Providers that say nothing of their models without the key, if there is one."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +76,12 @@ def plan(
 
 
 def requests_at_rest(endpoint: Endpoint) -> int:
-    """Return how many requests a look costs at rest: two where the server must show what it is first."""
-    keyed = endpoint.key_ref is not None and (endpoint.mode == "router" or endpoint.state == "sleeping")
+    """Return how many requests a look costs at rest: more where the server must show what it is first."""
+    greets = endpoint.mode == "router" or endpoint.provider in _GREETED or endpoint.state == "sleeping"
+    keyed = endpoint.key_ref is not None and greets
     foreign = any(warning.code == "server.other_dialect" for warning in endpoint.warnings)
+    if endpoint.state == "unauthorised" and endpoint.provider == "vllm" and endpoint.key_ref is not None:
+        return 3  # what it is, that it wants a key, and that it does not take ours
     return 2 if endpoint.state == "unauthorised" or keyed or foreign else 1
 
 

@@ -34,7 +34,7 @@ def expected(
     ``watched`` are the providers whose default ports are looked at, where ``guess`` allows it.
     """
     endpoints: list[Endpoint] = []
-    places: set[tuple[str, int]] = set()
+    places: set[tuple[str, int, str]] = set()
     names: set[str] = set()
     for each in (*given, *(_defaults(watched, kinds) if guess else ())):
         where = place(each.url)

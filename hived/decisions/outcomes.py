@@ -8,7 +8,7 @@ import msgspec
 
 from hived_client.vocabulary.world import Model
 
-Silence = Literal["refused", "unreachable", "dns", "silent", "broken", "redirect"]
+Silence = Literal["refused", "unreachable", "dns", "silent", "broken", "redirect", "failed"]
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +19,8 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None = None
     models: tuple[Model, ...] | None = None
     """``None``: it did not say this time."""
+    forwards: bool = False
+    """Whether it may hand calls on to another machine, as far as is known: a gateway."""
 
 
 class Locked(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,7 @@ class Stranger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """There was no answer that can be used."""
+    """There was no answer that can be used, or one that says that the server is broken: ``failed``."""
 
     kind: Silence
     why: str = ""

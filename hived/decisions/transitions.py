@@ -100,7 +100,7 @@ def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> E
                 version=outcome.version or endpoint.version,
                 mode=outcome.mode or endpoint.mode,
                 models=outcome.models if outcome.models is not None or endpoint.warnings else endpoint.models,
-                locality=locality_of(endpoint.url),
+                locality=None if outcome.forwards else locality_of(endpoint.url),
                 warnings=(),
             )
         case Locked():
@@ -191,6 +191,8 @@ def _silence(
         return "wrong_server", fault("server.redirects", **fields)
     if outcome.kind == "broken":
         return "failed", fault("server.malformed", **fields)
+    if outcome.kind == "failed":
+        return "failed", fault("server.failed", **fields)
     return "unreachable", fault("server.unreachable", **fields)
 
 

@@ -12,6 +12,7 @@ This module decides nothing about servers. It is the only one that touches psuti
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import select
@@ -65,7 +66,10 @@ def identify(pid: int) -> Identity | None:
 
 
 def is_alive(identity: Identity) -> bool:
-    """Say whether exactly this process still runs. A stopped one lives; a zombie does not."""
+    """Say whether exactly this process still runs. A stopped one lives; a zombie does not.
+
+    Raises OSError where it cannot be told, because no descriptor is left to look with.
+    """
     if identity.boot != boot_id():
         return False
     now = identify(identity.pid)
@@ -77,7 +81,10 @@ def is_alive(identity: Identity) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Say whether the process is held by SIGSTOP or a debugger: it accepts connections and never answers."""
-    state = _state(pid)
+    try:
+        state = _state(pid)
+    except OSError:
+        return False  # cannot be told just now, and is asked again in a moment
     return state is not None and state[0] in "Tt"
 
 
@@ -260,9 +267,15 @@ def _state(pid: int) -> tuple[str, float] | None:
 
 def _linux_state(pid: int) -> tuple[str, float] | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            line = file.read()
-    except OSError:
+        # Asked twice a second for every server: a bare descriptor costs half of what a file object does.
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            line = os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # we have no descriptor left: that says nothing of the process
         return None
     # The name, in brackets, may hold spaces and brackets itself: count from its end (proc(5)).
     fields = line[line.rfind(b")") + 2 :].split()

@@ -141,7 +141,7 @@ def rest_rows(scale: float) -> Iterator[Row]:
         servers = [stack.enter_context(LlamaCppRouter(models=each)) for each in names]
         running = stack.enter_context(daemon({f"s{n}": s.url for n, s in enumerate(servers)}))
         process = psutil.Process(running.pid)
-        time.sleep(3.0)  # past the first whole looks
+        time.sleep(3.0)  # past the first looks and the finding of each process
         before, began = process.cpu_times(), time.monotonic()
         asked = sum(len(server.requests) for server in servers)
         time.sleep(max(10.0, 60.0 * scale))

@@ -15,7 +15,7 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask
+from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask, bounded
 from hived_client.doors.files import Files, Known, known
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, check_folder
@@ -138,7 +138,7 @@ class AsyncClient:
     ) -> Target:
         """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = Options(fresh=fresh, verify=verify, start=start, timeout=timeout)
+        options = Options(fresh=fresh, verify=verify, start=start, timeout=bounded(timeout))
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)

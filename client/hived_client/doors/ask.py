@@ -82,6 +82,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 0.25
 
 
+def bounded(timeout: float) -> float:
+    """Return seconds that can be waited: not a NaN, not less than nothing, not for ever."""
+    return min(timeout, 86_400.0) if timeout > 0 else 0.001
+
+
 def ask(
     files: Files, question: Question, options: Options, environment: Mapping[str, str]
 ) -> Generator[Step, Any, Target]:

@@ -160,7 +160,11 @@ def accepts(path: str) -> bool:
     """Tell, without waiting, whether somebody of ours listens on a Unix socket."""
     import socket
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError:
+        return True  # we have no descriptor left: that says nothing of the daemon
+    with connection:
         connection.setblocking(False)
         try:
             connection.connect(path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask
+from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask, bounded
 from hived_client.doors.files import Files, Known, known
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
@@ -165,9 +165,9 @@ class Client:
     """
 
     def __init__(self, places: Places | None = None, *, environment: Mapping[str, str] | None = None) -> None:
+        self._kept: list[Connection] = []
         self._files = Files(places, environment=environment)
         self._environment = os.environ if environment is None else environment
-        self._kept: list[Connection] = []
 
     def __enter__(self) -> Client:
         return self
@@ -179,6 +179,9 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self._files!r}, {len(self._kept)} connections>"
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -199,7 +202,7 @@ class Client:
     ) -> Target:
         """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = Options(fresh=fresh, verify=verify, start=start, timeout=timeout)
+        options = Options(fresh=fresh, verify=verify, start=start, timeout=bounded(timeout))
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)
