@@ -79,6 +79,7 @@ class Monitor:
         self._looked = anyio.Event()
         self._failures = 0
         self._watched = False
+        self._visible = False
         self._watching = False
         self._sought: float | None = None
         self._pushing = False
@@ -230,7 +231,7 @@ class Monitor:
     async def _follow_process(self, endpoint: Endpoint) -> None:
         def found() -> None:
             # Whoever was looked at may have gone before its process was sought, and this be another.
-            self._watched = True
+            self._watched = self._visible = True
             self.poke()
 
         try:
@@ -239,6 +240,9 @@ class Monitor:
                 # Until another process is found the port is knocked at: it may serve on, and die unseen.
                 self._watched = False
                 self._sought = None
+            if self._visible:
+                # It ended; or it had just gone when it was sought, and another may have its port by now,
+                # which a knock could not tell from it.
                 self.poke()
                 await anyio.sleep(LATE)
         finally:

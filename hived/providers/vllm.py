@@ -16,6 +16,7 @@ quantised the model is.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -212,6 +213,8 @@ def _doing(metrics: Answer) -> Doing | None:
         try:
             value = float(written)
         except ValueError:
+            continue
+        if not math.isfinite(value):
             continue
         seen = True
         if name != b"engine_sleep_state":

@@ -38,6 +38,7 @@ class Loopback:
     def __init__(self, *, port: int = 0) -> None:
         self.closing = threading.Event()
         self.connections = 0
+        self.binds_only = False
         self._wanted_port = port
         self._failures: list[Exception] = []
         self._open: set[socket.socket] = set()
@@ -60,11 +61,19 @@ class Loopback:
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", self._wanted_port))
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", self._wanted_port))
         self._port = int(self._listener.getsockname()[1])
         self._bell, self._ringer = socket.socketpair()
-        self.start(self._accept)
+        if not self.binds_only:
+            self.listen()
         return self
+
+    def listen(self) -> None:
+        """Accept from now on. A server that only binds until it is ready refuses before this."""
+        self._listener.listen()
+        self.start(self._accept)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
