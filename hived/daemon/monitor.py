@@ -245,6 +245,11 @@ class Monitor:
                 # which a knock could not tell from it.
                 self.poke()
                 await anyio.sleep(LATE)
+                now = self._store.endpoint(self.name)
+                if now is not None and now.state != "down":
+                    self.poke()  # on its way out it may still have accepted, and broken off
+            elif not await self._knock(*host_and_port(endpoint.url)):
+                self.poke()  # nothing was found because it has gone
         finally:
             self._watched = self._watching = False
 

@@ -94,16 +94,9 @@ async def test_at_rest_there_are_four_looks_a_minute_and_a_knock_every_two_secon
     async with watching(FakeServer()) as bench:
         await bench.until(7199.0)
         assert bench.server.times() == [15.0 * n for n in range(480)]
-        assert [round(at, 3) for at in bench.server.knocks[:8]] == [
-            2.0,
-            4.0,
-            6.0,
-            8.0,
-            10.0,
-            12.0,
-            14.0,
-            17.0,
-        ]
+        # The first, because no process was found behind the port: had it just gone?
+        assert [round(at, 3) for at in bench.server.knocks[:5]] == [0.0, 2.0, 4.0, 6.0, 8.0]
+        assert [round(at, 3) for at in bench.server.knocks[7:9]] == [14.0, 17.0]
         assert [look.thorough for look in bench.server.looks] == [True] + [False] * 479
         assert bench.store.world.generation == 2
 
