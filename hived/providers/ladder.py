@@ -35,7 +35,7 @@ OWNERS = {
     "gpustack": "GPUStack",
 }
 """Products by what they write as the owner of their models."""
-_TITLES = {"Jan API Server Endpoints": "Jan", "LiteLLM API": "LiteLLM"}
+_TITLES = {"Jan API Server Endpoints": "Jan"}
 """Products by the title of their OpenAPI document."""
 
 
@@ -82,9 +82,17 @@ class _Asked:
         self._answers: dict[str, Answer] = {}
 
     async def get(self, path: str, limit: int = SMALL) -> Answer:
+        """Ask, unless that was asked already. Raises ``Unusable`` where more questions are no use."""
         if path not in self._answers:
             url = self._url + path
-            self._answers[path] = await self._http.get(url, limit=limit, timeout=self._timeout)
+            try:
+                self._answers[path] = await self._http.get(url, limit=limit, timeout=self._timeout)
+            except Unusable as error:
+                # A redirect or a page without end at one path says nothing of the next, unless it is all
+                # that this server ever gives.
+                if not self._answers or error.outcome.kind not in ("redirect", "broken"):
+                    raise
+                self._answers[path] = Answer(status=0, headers={}, body=b"")
         return self._answers[path]
 
     async def found(self, path: str, limit: int = SMALL) -> dict[str, object]:

@@ -153,7 +153,8 @@ def test_interrupted_before_it_begins_it_ends(environment: dict[str, str]) -> No
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     running.wait(0.25)
             running.communicate(timeout=5.0)
-            assert running.returncode in (130, -signal.SIGINT)
+            # 1: Python itself was interrupted while it started, before a line of ours had run.
+            assert running.returncode in (130, -signal.SIGINT, 1)
 
 
 @pytest.mark.stress

@@ -1,0 +1,311 @@
+"""The probe of LM Studio: three levels of its API, errors inside 200, and models that are loaded twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from hived.decisions.cadence import requests_at_rest
+from hived.decisions.outcomes import Locked, NoAnswer, Stranger
+from hived.providers.lm_studio import LmStudio, parameters
+from hived_client.resolution import Question, Refusal, WorldCatalogue, answer
+from hived_client.vocabulary.world import Endpoint, Model, World
+from tests.providers.looking import KEY, NASTY, Looking, Says, at, believing, looking
+from tests.servers import lm_studio
+from tests.servers.lm_studio import EMBEDDER, GEMMA, QWEN, Level, Stored
+from tests.servers.loopback import Reply, Request
+
+pytestmark = pytest.mark.anyio
+replace = msgspec.structs.replace
+
+BELIEF: dict[str, object] = {"state": "ready", "mode": "v1", "models": (Model(name="m"),)}
+
+
+class NotingLmStudio(lm_studio.LmStudio):
+    """Keeps the headers of every request."""
+
+    def __init__(self, *, level: Level = "v1") -> None:
+        super().__init__(level=level)
+        self.heads: list[tuple[str, dict[str, str]]] = []
+
+    def answer(self, request: Request) -> Reply:
+        self.heads.append((request.path, request.headers))
+        return super().answer(request)
+
+
+@pytest.fixture
+async def eye() -> AsyncIterator[Looking]:
+    async with looking(LmStudio, LAB_KEY=KEY, WRONG="nonsense") as one:
+        yield one
+
+
+def given(url: str, **more: object) -> Endpoint:
+    return at("lm_studio", url, **more)
+
+
+def lying(listing: object, *, greeting: object = {"lmstudio": True}, level: str = "v1") -> Says:
+    unknown = b'{"error":"Unexpected endpoint or method. (GET /x)"}'
+    answers = dict.fromkeys(("/lms-status", "/api/v1/models", "/api/v0/models", "/v1/models"), (200, unknown))
+    path = {"v1": "/api/v1/models", "v0": "/api/v0/models", "openai": "/v1/models"}[level]
+    body = listing if isinstance(listing, bytes) else json.dumps(listing).encode()
+    return Says(answers | {"/lmstudio-greeting": (200, json.dumps(greeting).encode()), path: (200, body)})
+
+
+# What it tells.
+
+
+async def test_the_newest_level_tells_all_of_a_model(eye: Looking) -> None:
+    with lm_studio.LmStudio() as server:
+        server.load(GEMMA, context=8192)
+        found = await eye.heard(given(server.url))
+        assert (found.state, found.version, found.mode, eye.cost) == ("ready", "0.4.25", "v1", 3)
+        gemma, qwen, embedder = found.models or ()
+        assert gemma == Model(
+            name=GEMMA,
+            state="loaded",
+            size=17_990_911_801,
+            quantization="Q4_K_M",
+            parameters=26_000_000_000,
+            context=262144,
+            loaded_context=8192,
+            capabilities=("completion", "tools", "vision"),
+        )
+        assert (qwen.state, qwen.loaded_context) == ("unloaded", None)
+        assert qwen.capabilities == ("completion", "tools", "thinking")
+        assert (embedder.name, embedder.capabilities, embedder.parameters) == (EMBEDDER, ("embedding",), None)
+        assert server.loads == [(GEMMA, "test")]
+
+
+async def test_each_instance_can_be_called_by_its_own_name(eye: Looking) -> None:
+    with lm_studio.LmStudio() as server:
+        server.load(GEMMA, context=8192)
+        server.load(GEMMA, context=32768)
+        server.load(QWEN, context=4096, name="worker")
+        server.load(QWEN, context=2048, name="helper")
+        found = await eye.heard(given(server.url))
+        loaded = {m.name: m.loaded_context for m in found.models or () if m.state == "loaded"}
+        # What asks for qwen by its key may get either of the two: the smaller is what it can count on.
+        assert loaded == {GEMMA: 8192, f"{GEMMA}:2": 32768, QWEN: 2048, "worker": 4096, "helper": 2048}
+        sizes = {m.name: m.size for m in found.models or ()}
+        assert sizes[f"{GEMMA}:2"] == sizes[GEMMA]
+
+
+async def test_the_middle_level_tells_less(eye: Looking) -> None:
+    with lm_studio.LmStudio(level="v0", tells_status=False) as server:
+        server.load(QWEN, context=8192)
+        found = await eye.heard(given(server.url))
+        assert (found.version, found.mode, eye.cost) == (None, "v0", 4)
+        gemma, qwen, embedder = found.models or ()
+        assert (gemma.state, gemma.capabilities) == ("unloaded", ("completion", "tools", "vision"))
+        assert qwen == Model(
+            name=QWEN,
+            state="loaded",
+            quantization="Q4_K_M",
+            context=40960,
+            loaded_context=8192,
+            capabilities=("completion", "tools"),
+        )
+        assert embedder.capabilities == ("embedding",)
+
+
+async def test_the_oldest_level_tells_names_and_nothing_else(eye: Looking) -> None:
+    with lm_studio.LmStudio(level="openai") as server:
+        found = await eye.heard(given(server.url))
+        assert (found.mode, eye.cost) == ("openai", 5)
+        assert found.models == (Model(name=GEMMA), Model(name=QWEN), Model(name=EMBEDDER))
+
+
+@pytest.mark.parametrize("level", ["v1", "v0", "openai"])
+@pytest.mark.parametrize("jit", [True, False])
+async def test_a_glance_costs_one_request_at_every_level(eye: Looking, level: Level, jit: bool) -> None:
+    with lm_studio.LmStudio(level=level, jit=jit) as server:
+        ready = await eye.learnt(given(server.url))
+        assert ready.state == "ready"
+        assert (await eye.learnt(ready, thorough=False), eye.cost) == (ready, 1)
+        assert requests_at_rest(ready) == 1
+        server.load(QWEN)
+        after = await eye.learnt(ready, thorough=False)
+        assert eye.cost == 1
+        expected = "loaded" if level != "openai" else None
+        assert [model.state for model in after.models or () if model.name == QWEN] == [expected]
+        assert server.loads == [(QWEN, "test")]
+
+
+async def test_an_update_is_seen_by_a_glance_that_no_longer_fits(eye: Looking) -> None:
+    with lm_studio.LmStudio() as server:
+        ready = await eye.learnt(given(server.url))
+        server.level = "v0"
+        older = await eye.learnt(ready, thorough=False)
+        assert (older.mode, eye.cost) == ("v0", 1 + 4)
+
+
+async def test_a_model_that_is_said_to_be_elsewhere_is_kept_from_private_questions(eye: Looking) -> None:
+    here, there = Stored("a/here"), Stored("a/there", device="studio-mac")
+    with lm_studio.LmStudio((here, there), marks_devices=True) as server:
+        endpoint = await eye.learnt(given(server.url))
+        assert [(model.name, model.locality) for model in endpoint.models or ()] == [
+            ("a/here", None),
+            ("a/there", "internet"),
+        ]
+        catalogue = WorldCatalogue(World(generation=1, endpoints=(endpoint,)))
+        refused = answer(catalogue, Question(model="lab/a/there", private=True))
+        assert isinstance(refused, Refusal)
+        assert refused.fault.code == "model.remote"
+        assert not isinstance(answer(catalogue, Question(model="lab/a/here", private=True)), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("26B-A4B", 26_000_000_000),
+        ("0.6B", 600_000_000),
+        ("137M", 137_000_000),
+        ("7b", 7_000_000_000),
+        ("1T", 10**12),
+        ("many", None),
+        ("9" * 100 + "B", None),
+        ("8Bit", None),
+        (8, None),
+        (None, None),
+    ],
+)
+def test_parameters_are_read_as_they_are_written(written: object, number: int | None) -> None:
+    assert parameters(written) == number
+
+
+# Errors inside 200.
+
+
+async def test_whoever_has_no_token_learns_that_it_is_lm_studio(eye: Looking) -> None:
+    with NotingLmStudio() as server:
+        for quietly, cost in ((False, 2), (True, 4)):
+            server.require_token(KEY, quietly=quietly)
+            for ref in (None, "UNSET", "WRONG"):
+                assert (await eye.look(given(server.url, key_ref=ref)), eye.cost) == (Locked(), cost)
+            found = await eye.heard(given(server.url, key_ref="LAB_KEY"))
+            assert (found.state, found.mode) == ("ready", "v1")
+
+
+async def test_a_refusal_inside_200_is_one(eye: Looking) -> None:
+    with lying({"error": {"type": "invalid_request", "code": "invalid_api_key", "message": "no"}}) as server:
+        assert await eye.look(given(server.url)) == Locked()
+
+
+async def test_a_server_without_models_is_ready_and_empty(eye: Looking) -> None:
+    for level in ("v1", "v0", "openai"):
+        with lm_studio.LmStudio((), level=level) as server:
+            found = await eye.heard(given(server.url))
+            assert (found.state, found.models, found.mode) == ("ready", (), level)
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"error": "Something broke"},
+        {"models": "none"},
+        {"models": [1, 2]},
+        {"models": [{"name": "m"}]},
+        {"models": [{"key": "m"}], "error": {"message": "half"}},
+        [],
+        b"",
+        b"<html>",
+    ],
+)
+async def test_what_is_no_list_is_not_taken_for_one(eye: Looking, listing: object) -> None:
+    with lying(listing) as server:
+        outcome = await eye.look(given(server.url))
+        assert isinstance(outcome, NoAnswer), outcome
+        assert outcome.kind == "broken"
+
+
+# Keys and strangers.
+
+
+async def test_the_token_goes_to_the_lists_only_and_after_a_greeting_each_time(eye: Looking) -> None:
+    with NotingLmStudio() as server:
+        server.require_token(KEY)
+        ready = await eye.learnt(given(server.url, key_ref="LAB_KEY"))
+        assert await eye.learnt(ready, thorough=False) == ready
+        assert eye.cost == 2 == requests_at_rest(ready)
+        sent = [(path, "authorization" in headers) for path, headers in server.heads]
+        assert sent == [
+            ("/lmstudio-greeting", False),
+            ("/api/v1/models", True),
+            ("/lms-status", False),
+            ("/lmstudio-greeting", False),
+            ("/api/v1/models", True),
+        ]
+        assert not any("origin" in headers for _, headers in server.heads)
+
+
+@pytest.mark.parametrize("belief", [{}, BELIEF, {"state": "unauthorised"}])
+@pytest.mark.parametrize("greeting", [{}, {"lmstudio": "true"}, {"lmstudio": 1}, {"error": "x"}, [], None])
+async def test_the_key_is_never_sent_to_whoever_has_the_port_now(
+    eye: Looking, belief: dict[str, object], greeting: object
+) -> None:
+    with lying({"models": [{"key": "m"}]}, greeting=greeting) as server:
+        for thorough in (True, False):
+            outcome = await eye.look(given(server.url, key_ref="LAB_KEY", **belief), thorough=thorough)
+            assert isinstance(outcome, Stranger), outcome
+        assert server.keyed == []
+
+
+NEWEST = (
+    "key",
+    "type",
+    "quantization",
+    "size_bytes",
+    "params_string",
+    "loaded_instances",
+    "max_context_length",
+    "capabilities",
+    "device_identifier",
+)
+MIDDLE = (
+    "id",
+    "type",
+    "state",
+    "quantization",
+    "max_context_length",
+    "loaded_context_length",
+    "capabilities",
+)
+
+
+@pytest.mark.parametrize(("level", "fields"), [("v1", NEWEST), ("v0", MIDDLE)])
+async def test_no_value_of_a_field_breaks_the_look_or_hides_another_model(
+    eye: Looking, level: str, fields: tuple[str, ...]
+) -> None:
+    name, plural = ("key", "models") if level == "v1" else ("id", "data")
+    good = {name: "good", "state": "loaded", "loaded_instances": [{"id": "good"}]}
+    values = (*NASTY, [{"id": value} for value in NASTY])
+    with lying({}, level=level) as server:
+        for field in fields:
+            entries = [{**good, name: f"m{n}", field: value} for n, value in enumerate(values)]
+            listing = {plural: [*entries, *NASTY, good]}
+            server.answers[f"/api/{level}/models"] = (200, json.dumps(listing).encode())
+            found = await eye.heard(given(server.url, mode=level, state="ready"), thorough=False)
+            assert eye.cost == 1
+            msgspec.msgpack.encode(believing(given(server.url), found))
+            names = {model.name for model in found.models or ()}
+            assert "good" in names, field
+            assert len(names) >= (1 if field == name else 1 + len(values)), field
+            assert all(each.isprintable() for each in names)
+
+
+async def test_a_stopped_server_is_down(eye: Looking) -> None:
+    with lm_studio.LmStudio() as server:
+        ready = await eye.learnt(given(server.url))
+    for thorough in (True, False):
+        assert (await eye.learnt(ready, thorough=thorough)).state == "down"
+
+
+async def test_there_is_nothing_to_listen_to(eye: Looking) -> None:
+    endpoint = given("http://127.0.0.1:1")
+    assert not eye.probe.has_push(endpoint)
+    told: list[int] = []
+    await eye.probe.push(endpoint, lambda: told.append(1))
+    assert (told, eye.http.requests) == ([], 0)
