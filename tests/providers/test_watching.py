@@ -1,0 +1,200 @@
+"""Whoever watches folders is told of a change, of a folder that comes and goes, and of nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+import watchfiles
+
+from hived.providers import watching
+from hived.providers.watching import can_watch, watch_folders
+
+pytestmark = pytest.mark.anyio
+
+
+class Told:
+    """Counts tellings, and waits for the next one."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._event = anyio.Event()
+
+    def __call__(self) -> None:
+        self.times.append(anyio.current_time())
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self, count: int, within: float = 5.0) -> None:
+        """Wait until it was told so many times in all."""
+        with anyio.fail_after(within):
+            while len(self.times) < count:
+                await self._event.wait()
+
+
+@asynccontextmanager
+async def watched(*folders: Path, **options: object) -> AsyncIterator[Told]:
+    """Watch, and go on when the watch has begun, which is told once."""
+    told = Told()
+    options = {"pause": 0.0} | options  # each change is to be seen
+    async with anyio.create_task_group() as tasks:
+
+        async def run() -> None:
+            await watch_folders([str(folder) for folder in folders], told, **options)  # type: ignore[arg-type]
+
+        tasks.start_soon(run)
+        await told.wait(1)
+        yield told
+        began = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - began < 1.0  # five seconds if the thread were not told to stop
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is waited for come soon."""
+    monkeypatch.setattr(watching, "RECHECK", 0.03)
+    monkeypatch.setattr(watching, "ARMED", 20)
+    monkeypatch.setattr(watching, "STEP", 10)
+
+
+async def test_a_change_far_below_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    async with watched(tmp_path) as told:
+        (tmp_path / "a" / "b" / "c").write_text("1")
+        await told.wait(2)
+
+
+async def test_a_file_in_a_folder_that_was_just_made_is_told(tmp_path: Path) -> None:
+    async with watched(tmp_path) as told:
+        (tmp_path / "library" / "m").mkdir(parents=True)
+        (tmp_path / "library" / "m" / "latest").write_text("{}")
+        await told.wait(2)
+        before = len(told.times)
+        (tmp_path / "library" / "m" / "latest").unlink()
+        await told.wait(before + 1)
+
+
+async def test_one_of_many_folders_changes(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    async with watched(*folders, folders[0], tmp_path / "none") as told:
+        (folders[2] / "x").touch()
+        await told.wait(2)
+
+
+async def test_a_folder_that_is_not_there_yet_is_told_when_it_comes(tmp_path: Path) -> None:
+    folder, other = tmp_path / "later", tmp_path / "other"
+    other.mkdir()
+    async with watched(folder, other) as told:
+        folder.mkdir()
+        await told.wait(3)  # it came, and the watch has begun
+        before = len(told.times)
+        (folder / "x").touch()
+        await told.wait(before + 1)
+
+
+async def test_a_folder_that_is_removed_and_made_again_is_watched_again(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    async with watched(folder) as told:
+        shutil.rmtree(folder)
+        await told.wait(2)
+        folder.mkdir()
+        before = len(told.times)
+        await told.wait(before + 2)
+        before = len(told.times)
+        (folder / "x").touch()
+        await told.wait(before + 1)
+
+
+async def test_a_folder_that_is_exchanged_for_another_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    for path in (folder, tmp_path / "new"):
+        path.mkdir()
+    async with watched(folder) as told:
+        folder.rename(tmp_path / "old")
+        (tmp_path / "new").rename(folder)
+        await told.wait(3)
+        before = len(told.times)
+        (folder / "x").touch()
+        await told.wait(before + 1)
+
+
+async def test_what_does_not_matter_is_not_told(tmp_path: Path) -> None:
+    async with watched(tmp_path, matters=lambda path: path.endswith(".json")) as told:
+        (tmp_path / "log").touch()
+        (tmp_path / "configuration.json").touch()
+        await told.wait(2)
+        assert len(told.times) == 2
+    seen: list[str] = []
+
+    def nothing(path: str) -> bool:
+        seen.append(path)
+        return False
+
+    async with watched(tmp_path, matters=nothing) as told:
+        (tmp_path / "x").touch()
+        with anyio.fail_after(5.0):
+            while not seen:
+                await anyio.lowlevel.checkpoint()
+        assert len(told.times) == 1
+
+
+async def test_only_the_folder_itself_is_watched_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    seen: list[str] = []
+
+    def matters(path: str) -> bool:
+        seen.append(path)
+        return True
+
+    async with watched(tmp_path, recursive=False, matters=matters) as told:
+        (tmp_path / "below" / "x").touch()
+        (tmp_path / "y").touch()
+        await told.wait(2)
+    assert not [path for path in seen if path.endswith("x")]
+
+
+async def test_a_flood_is_told_at_its_start_and_then_seldom(tmp_path: Path) -> None:
+    async with watched(tmp_path, pause=0.15) as told:
+        for n in range(10):
+            (tmp_path / str(n)).touch()
+            await anyio.sleep(0.02)  # the flood itself
+        await told.wait(3)
+    assert len(told.times) <= 4
+    gaps = [after - before for before, after in zip(told.times, told.times[1:], strict=False)]
+    assert min(gaps) > 0.14
+
+
+async def test_a_watch_that_the_system_refuses_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., object] = watchfiles.watch
+    refused: list[tuple[str, ...]] = []
+
+    def watch(*folders: str, **options: object) -> object:
+        if not refused:
+            refused.append(folders)
+            raise OSError(28, "OS file watch limit reached")
+        return real(*folders, **options)
+
+    monkeypatch.setattr(watching, "AGAIN", 0.01)
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    async with watched(tmp_path) as told:
+        (tmp_path / "x").touch()
+        await told.wait(2)
+    assert refused
+
+
+def test_a_folder_can_be_watched_or_not(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert can_watch(str(tmp_path))
+    assert not can_watch(str(tmp_path / "file"))
+    assert not can_watch(str(tmp_path / "none"))
