@@ -43,7 +43,7 @@ ROOMS = {
 
 # The one home of each library; anyio, msgspec and structlog are everywhere that their room allows.
 HOMES = {
-    "httpx": ("hived.providers.http", "hived.providers.posting", "hived.cli.demo.direct"),
+    "httpx": ("hived.providers.http", "hived.cli.demo.direct"),
     "psutil": ("hived.machine.processes",),
     "xllamacpp": ("hived.machine.embedded_llamacpp",),
     "gguf": ("hived.cli.demo.speaking_model",),

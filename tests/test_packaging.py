@@ -6,8 +6,9 @@ import plistlib
 import tomllib
 from pathlib import Path
 
-import hived_client
 import pytest
+
+import hived_client
 from hived.service.templates import UNITS, read_template
 
 ROOT = Path(__file__).parent.parent

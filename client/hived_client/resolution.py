@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from hived_client.vocabulary.faults import Fault, Value, fault
+from hived_client.vocabulary.faults import Fault, Value, fault, quoted
 from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, near, parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Locality, Model, State, World
@@ -355,6 +355,7 @@ def _context(endpoint: Endpoint, model: Model, question: Question, kind: Provide
             model=model.name,
             loaded=model.loaded_context,
             restart=f"{restart} --ctx-size {asked}" if restart else "",
+            load=kind.load.format(model=quoted(model.name), asked=asked),
         )
     if model.context is not None and asked > model.context:
         return fault("context.exceeds_native", asked=asked, model=model.name, native=model.context)

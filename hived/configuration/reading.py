@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from hived.configuration.environment import from_environment
 from hived.decisions.addresses import BadAddress, read_url
 from hived.decisions.expected import Given
 from hived_client.vocabulary.faults import Fault, fault
@@ -86,7 +87,7 @@ def _kept(
 
 def _settings(document: Mapping[str, object], path: str, environment: Mapping[str, str]) -> Settings:
     problems: list[Fault] = []
-    given = [*_providers(document.get("providers"), path, problems), *_from_environment(environment)]
+    given = [*_providers(document.get("providers"), path, problems), *from_environment(environment)]
     own = document.get("hived")
     options = own if isinstance(own, dict) else {}
     level = options.get("log_level")
@@ -153,20 +154,3 @@ def _kind(name: str, like: object) -> ProviderKind:
     if kind is None:
         raise BadAddress(f"is not like any known provider; 'like' can be {known}")
     return kind
-
-
-def _from_environment(environment: Mapping[str, str]) -> Sequence[Given]:
-    """Read ``LLAMA_ARG_HOST`` and ``LLAMA_ARG_PORT``, llama-server's ``--host`` and ``--port``."""
-    host, port = environment.get("LLAMA_ARG_HOST", "").strip(), environment.get("LLAMA_ARG_PORT", "").strip()
-    if not host and not port:
-        return ()
-    first = host.split(",")[0].strip() or "127.0.0.1"
-    if first.endswith(".sock"):
-        return ()  # a Unix socket: LiteLLM could not call it
-    shown = f"[{first}]" if ":" in first and not first.startswith("[") else first
-    try:
-        url = read_url(f"http://{shown}:{port or 8080}")
-    except BadAddress:
-        return ()
-    variables = " and ".join(n for n, v in (("LLAMA_ARG_HOST", host), ("LLAMA_ARG_PORT", port)) if v)
-    return (Given(name="llamacpp", provider="llamacpp", url=url, source="environment", origin=variables),)

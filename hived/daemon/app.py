@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -28,19 +28,24 @@ from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
 from hived.daemon.logs import configure_logs
 from hived.daemon.methods import Methods
-from hived.daemon.monitor import Monitor, knock
+from hived.daemon.monitor import Monitor, Shelf, knock
 from hived.daemon.notify import Notifier, managed_by
 from hived.daemon.publish import Publisher, read_last_known
 from hived.daemon.server import Server
 from hived.daemon.store import Store
 from hived.daemon.supervise import Supervisor
 from hived.daemon.watching import SystemProcesses
-from hived.decisions.expected import expected
+from hived.decisions.expected import Given, expected
 from hived.decisions.transitions import configure, expect, introduce, remember
 from hived.machine.records import Records
+from hived.providers import disk_lm_studio, disk_ollama
 from hived.providers.base import Probe
 from hived.providers.http import Http
 from hived.providers.llamacpp import LlamaCpp
+from hived.providers.lm_studio import LmStudio
+from hived.providers.ollama import Ollama
+from hived.providers.openai_compatible import OpenAiCompatible
+from hived.providers.vllm import Vllm
 from hived_client._version import __version__
 from hived_client.doors.beat import INTERVAL as BEAT_INTERVAL
 from hived_client.doors.boot import boot_id
@@ -134,7 +139,14 @@ class App:
         chance = random.Random().random
         self._supervisor = Supervisor(chance)
         self._http = Http()
-        probes: tuple[Probe, ...] = (LlamaCpp(self._http, self._environment),)
+        kinds: tuple[Callable[[Http, Mapping[str, str]], Probe], ...] = (
+            Ollama,
+            Vllm,
+            LmStudio,
+            LlamaCpp,
+            OpenAiCompatible,
+        )
+        probes = [make(self._http, self._environment) for make in kinds]
         self._probes = {probe.provider: probe for probe in probes}
         self._jobs = Jobs(
             self._store,
@@ -147,6 +159,13 @@ class App:
         )
         self._jobs.find_again()
         processes = self._processes = SystemProcesses()
+
+        shelves: dict[str, Shelf] = {
+            "ollama": lambda: disk_ollama.read_models(disk_ollama.model_folders(self._environment)),
+            "lm_studio": lambda: disk_lm_studio.read_models(
+                disk_lm_studio.models_folder(disk_lm_studio.studio_folder(self._environment))
+            ),
+        }
 
         def make(endpoint: Endpoint) -> Monitor | None:
             probe = self._probes.get(endpoint.provider)
@@ -161,6 +180,7 @@ class App:
                 knock=knock,
                 random=chance,
                 clock=self._clock,
+                shelf=shelves.get(endpoint.provider),
             )
 
         self._fleet = Fleet(self._store, self._supervisor, make)
@@ -309,11 +329,31 @@ class App:
         if configuration.error is not None and (before is None or before.error != configuration.error):
             log.warning("configuration.problem", why=configuration.error.message)
 
+    def _lm_studio_guess(self) -> tuple[Given, ...]:
+        """Return where LM Studio itself has written down that its server is, if it has."""
+        folder = disk_lm_studio.studio_folder(self._environment)
+        port = disk_lm_studio.server_port(folder)
+        if port is None:
+            return ()
+        return (
+            Given(
+                name="lm_studio",
+                provider="lm_studio",
+                url=f"http://127.0.0.1:{port}",
+                source="default",
+                origin=f"{folder}/.internal/http-server-config.json",
+                key_ref="LM_API_TOKEN" if self._environment.get("LM_API_TOKEN") else None,
+            ),
+        )
+
     def _reconcile(self) -> None:
         """Make the endpoints those of the configuration, of what was started, and of the default ports."""
         settings = self._settings or Settings()
+        guesses = self._lm_studio_guess() if settings.guess else ()
         endpoints = expected(
-            (*settings.given, *self._jobs.given()), watched=tuple(self._probes), guess=settings.guess
+            (*settings.given, *self._jobs.given(), *guesses),
+            watched=tuple(self._probes),
+            guess=settings.guess,
         )
         unwatched = tuple(
             endpoint if endpoint.provider in self._probes else _unwatched(endpoint) for endpoint in endpoints

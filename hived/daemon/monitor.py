@@ -12,6 +12,7 @@ from typing import Protocol
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import structlog
 
 from hived.daemon.clock import Clock
@@ -20,9 +21,9 @@ from hived.daemon.watching import ProcessWatch
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.cadence import Plan, backoff, plan
 from hived.decisions.outcomes import Circumstances, NoAnswer, Observation
-from hived.decisions.transitions import observe, same_place
+from hived.decisions.transitions import observe, same_place, shelve
 from hived.providers.base import Probe
-from hived_client.vocabulary.world import CALLABLE, Endpoint
+from hived_client.vocabulary.world import CALLABLE, Endpoint, Model
 
 KNOCK_TIMEOUT = 1.0
 """Seconds for a knock."""
@@ -42,6 +43,9 @@ LATE = 0.05
 log = structlog.get_logger(__name__)
 
 Knock = Callable[[str, int], Awaitable[bool]]
+
+Shelf = Callable[[], tuple[Model, ...]]
+"""Reads from disk what a server that is down would have. Blocks; called in a thread."""
 
 
 class Background(Protocol):
@@ -64,6 +68,7 @@ class Monitor:
         knock: Knock,
         random: Callable[[], float],
         clock: Clock,
+        shelf: Shelf | None = None,
     ) -> None:
         self.name = name
         self._probe = probe
@@ -73,6 +78,8 @@ class Monitor:
         self._knock = knock
         self._random = random
         self._clock = clock
+        self._shelf = shelf
+        self._shelved: float | None = None
         self._cause = anyio.Event()
         self._asked = 0
         self._answered = 0
@@ -136,6 +143,7 @@ class Monitor:
                 if after is None:
                     break
                 self._follow(after, tasks)
+                self._look_on_the_shelf(after, tasks)
                 thorough = await self._wait(after, next_plan)
             tasks.cancel_scope.cancel()
 
@@ -227,6 +235,19 @@ class Monitor:
         if endpoint.state in CALLABLE and self._probe.has_push(endpoint) and not self._pushing:
             self._pushing = True
             tasks.start_soon(self._follow_push, endpoint)
+
+    def _look_on_the_shelf(self, endpoint: Endpoint, tasks: anyio.abc.TaskGroup) -> None:
+        """Read, once each time that the server is down, what it would have if it ran."""
+        near = locality_of(endpoint.url) == "device"
+        if self._shelf is None or not near or endpoint.state != "down" or endpoint.since == self._shelved:
+            return
+        self._shelved = endpoint.since
+        tasks.start_soon(self._read_shelf, self._shelf)
+
+    async def _read_shelf(self, shelf: Shelf) -> None:
+        models = await anyio.to_thread.run_sync(shelf, abandon_on_cancel=True)
+        if models:
+            self._store.update(lambda world: shelve(world, self.name, models, self._clock.wall()))
 
     async def _follow_process(self, endpoint: Endpoint) -> None:
         def found() -> None:

@@ -62,6 +62,14 @@ def expect(world: World, expected: Sequence[Endpoint]) -> World:
     return _next(world, endpoints=tuple(endpoints))
 
 
+def shelve(world: World, name: str, models: tuple[Model, ...], at: float) -> World:
+    """Take in what the disk says that a server which is down would have; of one that runs it knows better."""
+    for position, endpoint in enumerate(world.endpoints):
+        if endpoint.name == name and endpoint.state == "down" and endpoint.models != models:
+            return _with_endpoint(world, position, replace(endpoint, models=models, models_at=at))
+    return world
+
+
 def configure(world: World, configuration: Configuration) -> World:
     """Take in what was read of the configuration."""
     before = world.configuration
@@ -142,7 +150,16 @@ def _unloaded(models: tuple[Model, ...] | None) -> tuple[Model, ...] | None:
     if models is None or all(model.state in (None, "unloaded") for model in models):
         return models
     return tuple(
-        replace(model, state="unloaded", loaded_context=None, progress=None, fault=None) for model in models
+        replace(
+            model,
+            state="unloaded" if model.state is not None else None,
+            loaded_context=None,
+            device=None,
+            offload=None,
+            progress=None,
+            fault=None,
+        )
+        for model in models
     )
 
 
@@ -182,6 +199,8 @@ def _silence(
         if now.process_alive and now.at < now.starting_until:
             return "starting", fault("server.starting", **fields)
         return "down", fault("server.down", **fields)
+    if outcome.kind == "silent" and _may_be_starting(endpoint, now, kind):
+        return "starting", fault("server.starting", **fields)
     if outcome.kind == "silent":
         return "unreachable", fault("server.silent", **fields)
     if outcome.kind == "dns":
@@ -194,6 +213,13 @@ def _silence(
     if outcome.kind == "failed":
         return "failed", fault("server.failed", **fields)
     return "unreachable", fault("server.unreachable", **fields)
+
+
+def _may_be_starting(endpoint: Endpoint, now: Circumstances, kind: ProviderKind) -> bool:
+    """Tell whether a server that accepts connections and does not answer has come up just now."""
+    if endpoint.state == "starting":
+        return endpoint.since is None or 0.0 <= now.at - endpoint.since < kind.silent_start
+    return endpoint.state in ("down", "unknown") and kind.silent_start > 0.0
 
 
 def _loading(endpoint: Endpoint, kind: ProviderKind) -> Fault:

@@ -10,7 +10,7 @@ from hived_client.vocabulary.world import Endpoint
 
 
 class Probe(Protocol):
-    """How one kind of server is looked at. Holds no state: what it needs to know is in the endpoint."""
+    """How one kind of server is looked at. What it needs to know of one server is in the endpoint."""
 
     @property
     def provider(self) -> str: ...

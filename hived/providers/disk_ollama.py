@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,7 +17,7 @@ import msgspec
 
 from hived.providers.fields import MOST_ITEMS, count, inner, is_object, items, text
 from hived.providers.ollama_words import aliases_of, capabilities_of, is_cloud, parameters_of, quantization_of
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Model
 
 SERVICE_FOLDER = "/usr/share/ollama/.ollama/models"
@@ -95,7 +94,9 @@ class _Reader:
             name=name,
             aliases=aliases_of(name),
             state=None if cloud else "failed" if missing else "unloaded",
-            fault=_incomplete(name, missing, len(layers)) if missing else None,
+            fault=fault("model.incomplete", model=name, missing=missing, parts=len(layers))
+            if missing
+            else None,
             digest=hashlib.sha256(raw[0]).hexdigest(),
             size=None if cloud else count(sum(count(layer.get("size")) or 0 for layer in layers)),
             quantization=quantization_of(inner(told, "file_type")),
@@ -185,15 +186,6 @@ def _display_name(parts: tuple[str, ...]) -> str | None:
     elif namespace != _DEFAULT_NAMESPACE:
         shown = f"{namespace}/{shown}"
     return text(shown)
-
-
-def _incomplete(name: str, missing: int, parts: int) -> Fault:
-    return Fault(
-        code="model.incomplete",
-        message=f"{name!r} is not complete on disk: {missing} of its {parts} parts are missing.",
-        hint=f"ollama pull {shlex.quote(name)}",
-        fields={"model": name, "missing": missing, "parts": parts},
-    )
 
 
 def _decode(raw: bytes) -> object:

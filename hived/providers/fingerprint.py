@@ -1,16 +1,12 @@
-"""What answers at an address, when it is not what was expected there. A port proves nothing.
-
-Only GET requests without side effects, no key, and as few as possible: a stranger is asked once.
-"""
+"""What one answer says of the server that gave it. A port proves nothing. Pure."""
 
 from __future__ import annotations
 
-from hived.decisions.outcomes import Stranger
 from hived.providers.fields import inner, is_object, items, text
-from hived.providers.http import SMALL, Answer, Http, Unusable
+from hived.providers.http import Answer
 from hived_client.vocabulary.world import Model
 
-_OWNERS = {
+OWNERS = {
     "llamacpp": "llama.cpp",
     "vllm": "vLLM",
     "library": "Ollama",
@@ -18,24 +14,17 @@ _OWNERS = {
     "sglang": "SGLang",
     "lemonade": "Lemonade",
     "llama-swap": "llama-swap",
+    "localai": "LocalAI",
+    "docker": "Docker Model Runner",
+    "koboldcpp": "KoboldCpp",
+    "gpustack": "GPUStack",
 }
+"""Products by what they write as the owner of their models."""
 
 
 def is_llamacpp(answer: Answer) -> bool:
     """Tell whether an answer is llama.cpp's: it names itself in every one, also while it loads."""
     return answer.headers.get("server", "").strip().lower() == "llama.cpp"
-
-
-async def identify_stranger(http: Http, url: str, first: Answer, *, timeout: float) -> Stranger:
-    """Say what a server that is not the expected one seems to be, and what it serves, if that is usable."""
-    try:
-        listing = await http.get(f"{url}/v1/models", limit=SMALL, timeout=timeout)
-    except Unusable:
-        return Stranger(seems=_phrase(_by_header(first)))
-    models = openai_models(listing)
-    owner = next((inner(item, "owned_by") for item in items(inner(listing.json(), "data"))), None)
-    name = _OWNERS.get(owner) if isinstance(owner, str) else None
-    return Stranger(seems=_phrase(name or _by_header(first)), models=models)
 
 
 def openai_models(answer: Answer) -> tuple[Model, ...] | None:
@@ -49,9 +38,17 @@ def openai_models(answer: Answer) -> tuple[Model, ...] | None:
     return tuple(Model(name=name) for name in dict.fromkeys(names) if name is not None)
 
 
-def _by_header(answer: Answer) -> str:
+def owner_of(listing: Answer) -> str:
+    """Return the product that a listing of models names as their owner, or nothing."""
+    owner = next((item.get("owned_by") for item in items(inner(listing.json(), "data"))), None)
+    return OWNERS.get(owner, "") if isinstance(owner, str) else ""
+
+
+def header_of(answer: Answer) -> str:
+    """Return what an answer's ``Server`` header says, if that can be shown."""
     return text(answer.headers.get("server", ""), 60) or ""
 
 
-def _phrase(name: str) -> str:
+def phrase(name: str) -> str:
+    """Return a name as the end of a sentence about what a server seems to be."""
     return f" (it seems to be {name})" if name else ""

@@ -14,27 +14,15 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from hived.providers.fields import inner, is_object, items, text
-from hived.providers.fingerprint import is_llamacpp, openai_models
+from hived.decisions.outcomes import Stranger
+from hived.providers.fields import inner, is_object, text
+from hived.providers.fingerprint import header_of, is_llamacpp, openai_models, owner_of, phrase
 from hived.providers.http import MEDIUM, SMALL, Answer, Http, Unusable
+from hived_client.vocabulary.world import Endpoint
 
 GENERIC = "an OpenAI-compatible server"
 FASTAPI = "a FastAPI application"
 
-OWNERS = {
-    "llamacpp": "llama.cpp",
-    "vllm": "vLLM",
-    "library": "Ollama",
-    "organization_owner": "LM Studio",
-    "sglang": "SGLang",
-    "lemonade": "Lemonade",
-    "llama-swap": "llama-swap",
-    "localai": "LocalAI",
-    "docker": "Docker Model Runner",
-    "koboldcpp": "KoboldCpp",
-    "gpustack": "GPUStack",
-}
-"""Products by what they write as the owner of their models."""
 _TITLES = {"Jan API Server Endpoints": "Jan"}
 """Products by the title of their OpenAPI document."""
 
@@ -56,20 +44,24 @@ async def name_product(http: Http, url: str, *, timeout: float) -> str:
     return ""
 
 
-def owner_of(listing: Answer) -> str:
-    """Return the product that a listing of models names as their owner, or nothing."""
-    owner = next((item.get("owned_by") for item in items(inner(listing.json(), "data"))), None)
-    return OWNERS.get(owner, "") if isinstance(owner, str) else ""
+async def identify_stranger(http: Http, endpoint: Endpoint, *, timeout: float) -> Stranger:
+    """Say what a server that is not the expected one seems to be, and what it serves, if that is usable.
+
+    The whole ladder is climbed once: as long as it stays a stranger, what it seemed to be is believed.
+    """
+    known = _seemed(endpoint)
+    seems = phrase(await name_product(http, endpoint.url, timeout=timeout)) if known is None else known
+    try:
+        listing = await http.get(f"{endpoint.url}/v1/models", limit=MEDIUM, timeout=timeout)
+    except Unusable:
+        return Stranger(seems=seems)
+    return Stranger(seems=seems, models=openai_models(listing))
 
 
-def header_of(answer: Answer) -> str:
-    """Return what an answer's ``Server`` header says, if that can be shown."""
-    return text(answer.headers.get("server", ""), 60) or ""
-
-
-def phrase(name: str) -> str:
-    """Return a name as the end of a sentence about what a server seems to be."""
-    return f" (it seems to be {name})" if name else ""
+def _seemed(endpoint: Endpoint) -> str | None:
+    faults = [endpoint.reason] if endpoint.state == "wrong_server" else list(endpoint.warnings)
+    told = [fault.fields.get("seems") for fault in faults if fault is not None]
+    return next((seems for seems in told if isinstance(seems, str)), None)
 
 
 class _Asked:
@@ -200,6 +192,11 @@ async def _fastapi(asked: _Asked) -> str:
     return FASTAPI if answer.status == 404 and answer.json() == {"detail": "Not Found"} else ""
 
 
+async def _named(asked: _Asked) -> str:
+    """At last, what the server calls itself."""
+    return header_of(await asked.get("/lmstudio-greeting"))
+
+
 _RUNGS: tuple[Callable[[_Asked], Awaitable[str]], ...] = (
     _llamacpp,
     _lm_studio,
@@ -218,4 +215,5 @@ _RUNGS: tuple[Callable[[_Asked], Awaitable[str]], ...] = (
     _documented,
     _listing,
     _fastapi,
+    _named,
 )

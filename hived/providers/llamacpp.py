@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from hived.decisions.addresses import locality_of
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
 from hived.providers.fields import count, inner, is_object, items, share, text, texts
-from hived.providers.fingerprint import identify_stranger, is_llamacpp
-from hived.providers.http import FAR_TIMEOUT, LARGE, LOOK_TIMEOUT, MEDIUM, SMALL, Answer, Http, Unusable
+from hived.providers.fingerprint import is_llamacpp
+from hived.providers.http import LARGE, MEDIUM, SMALL, Answer, Http, Unusable
+from hived.providers.ladder import identify_stranger
+from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Endpoint, Model, ModelState
 
@@ -68,7 +69,10 @@ class LlamaCpp:
             if not await self._may_have_key(endpoint):
                 return
             await self._http.listen(
-                f"{endpoint.url}/models/sse", line, timeout=_timeout(endpoint), key=self._key(endpoint)
+                f"{endpoint.url}/models/sse",
+                line,
+                timeout=timeout_for(endpoint),
+                key=key_for(endpoint, self._environment),
             )
         except (Unusable, _Stop):
             return
@@ -76,7 +80,7 @@ class LlamaCpp:
     async def _whole(self, endpoint: Endpoint) -> Outcome:
         health = await self._get(endpoint, "/health", SMALL, keyed=False)
         if not is_llamacpp(health):
-            return await identify_stranger(self._http, endpoint.url, health, timeout=_timeout(endpoint))
+            return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
         if health.status != 200 or inner(health.json(), "status") != "ok":
             return NoAnswer(
                 kind="broken", why=f"/health has status {health.status} and says neither ok nor loading"
@@ -172,8 +176,9 @@ class LlamaCpp:
 
     async def _get(self, endpoint: Endpoint, path: str, limit: int, *, keyed: bool = True) -> Answer:
         """Fetch from a server; what it says on every path (loading, no key) ends the look."""
-        key = self._key(endpoint) if keyed else None
-        answer = await self._http.get(endpoint.url + path, limit=limit, timeout=_timeout(endpoint), key=key)
+        key = key_for(endpoint, self._environment) if keyed else None
+        url = endpoint.url + path
+        answer = await self._http.get(url, limit=limit, timeout=timeout_for(endpoint), key=key)
         if is_llamacpp(answer):
             kind = inner(answer.json(), "error", "type") if answer.status in (401, 503) else None
             if answer.status == 503 and kind == "unavailable_error":
@@ -184,21 +189,9 @@ class LlamaCpp:
 
     async def _may_have_key(self, endpoint: Endpoint) -> bool:
         """Tell whether what listens now may be sent the key: it must show what it is, each time."""
-        return self._key(endpoint) is None or is_llamacpp(
+        return key_for(endpoint, self._environment) is None or is_llamacpp(
             await self._get(endpoint, "/health", SMALL, keyed=False)
         )
-
-    def _key(self, endpoint: Endpoint) -> str | None:
-        """Return the key, for a server that has shown what it is, and never in the clear to the internet.
-
-        The address decides, not what was last believed of it: a gateway's locality is unknown, and the
-        llama.cpp that comes back in its place must get its key.
-        """
-        if endpoint.key_ref is None:
-            return None
-        if locality_of(endpoint.url) not in ("device", "lan") and not endpoint.url.startswith("https:"):
-            return None
-        return self._environment.get(endpoint.key_ref, "").strip() or None
 
 
 class _Stop(Exception):
@@ -207,10 +200,6 @@ class _Stop(Exception):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__()
         self.outcome = outcome
-
-
-def _timeout(endpoint: Endpoint) -> float:
-    return LOOK_TIMEOUT if locality_of(endpoint.url) == "device" else FAR_TIMEOUT
 
 
 def _single(

@@ -21,8 +21,9 @@ import msgspec
 
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
 from hived.providers.fields import count, inner, is_object, items, text, texts
-from hived.providers.fingerprint import identify_stranger, openai_models
+from hived.providers.fingerprint import openai_models
 from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
+from hived.providers.ladder import identify_stranger
 from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.world import Endpoint, Model
 
@@ -65,7 +66,7 @@ class LmStudio:
     async def _whole(self, endpoint: Endpoint) -> Outcome:
         greeting = await self._get(endpoint, "/lmstudio-greeting", SMALL)
         if not is_greeting(greeting):
-            return await identify_stranger(self._http, endpoint.url, greeting, timeout=timeout_for(endpoint))
+            return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
         # It has shown what it is: from here on it may have the key.
         key = key_for(endpoint, self._environment)
         for level, path in PATHS.items():

@@ -22,10 +22,10 @@ from hived.decisions.addresses import locality_of
 from hived.decisions.outcomes import Heard, NoAnswer, Outcome, Stranger
 from hived.providers.disk_ollama import manifest_folders, model_folders
 from hived.providers.fields import count, inner, is_object, items, text
-from hived.providers.fingerprint import identify_stranger
-from hived.providers.http import FAR_TIMEOUT, LARGE, LOOK_TIMEOUT, SMALL, Answer, Http, Unusable
+from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
+from hived.providers.ladder import identify_stranger
 from hived.providers.ollama_words import aliases_of, capabilities_of, is_cloud, parameters_of, quantization_of
-from hived.providers.posting import post
+from hived.providers.reach import timeout_for
 from hived.providers.watching import can_watch, watch_folders
 from hived_client.vocabulary.world import Endpoint, Model
 
@@ -160,7 +160,7 @@ class Ollama:
             name = "Docker Model Runner"
         if name is None:
             name = await self._emulator(endpoint, greeting)
-        found = await identify_stranger(self._http, endpoint.url, greeting, timeout=_timeout(endpoint))
+        found = await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
         if name is None:
             return found
         return msgspec.structs.replace(found, seems=f" (it seems to be {name})")
@@ -202,12 +202,11 @@ class Ollama:
         if model.digest is None:
             return True
         try:
-            answer = await post(
-                self._http,
+            answer = await self._http.post(
                 f"{endpoint.url}/api/show",
                 {"model": model.name},
                 limit=LARGE,
-                timeout=_timeout(endpoint),
+                timeout=timeout_for(endpoint),
             )
         except Unusable as error:
             # One that says too much is left alone from now on; a server that is slow is asked again later.
@@ -235,7 +234,7 @@ class Ollama:
     async def _get(self, endpoint: Endpoint, path: str, limit: int, timeout: float | None = None) -> Answer:
         """Fetch. Without a key: this server knows none, so there is nobody who should have it."""
         return await self._http.get(
-            endpoint.url + path, limit=limit, timeout=_timeout(endpoint) if timeout is None else timeout
+            endpoint.url + path, limit=limit, timeout=timeout_for(endpoint) if timeout is None else timeout
         )
 
 
@@ -250,10 +249,6 @@ _EMULATORS: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
     ("/api/version", "llama-swap", _has("version", "commit", "build_date")),
 )
 """Where each of them shows itself. None of these paths does anything."""
-
-
-def _timeout(endpoint: Endpoint) -> float:
-    return LOOK_TIMEOUT if locality_of(endpoint.url) == "device" else FAR_TIMEOUT
 
 
 def _models(answer: Answer) -> dict[str, Model] | None:

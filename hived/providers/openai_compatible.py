@@ -15,9 +15,8 @@ import msgspec
 
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome, Stranger
 from hived.providers.fields import count, inner, is_object, items
-from hived.providers.fingerprint import is_llamacpp, openai_models
+from hived.providers.fingerprint import header_of, is_llamacpp, openai_models, phrase
 from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
-from hived.providers.ladder import header_of, phrase
 from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.world import Endpoint, Model
 

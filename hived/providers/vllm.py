@@ -26,9 +26,9 @@ import msgspec
 
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome, Stranger
 from hived.providers.fields import count, inner, is_object, items, text
-from hived.providers.fingerprint import identify_stranger, openai_models
+from hived.providers.fingerprint import header_of, openai_models, owner_of, phrase
 from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
-from hived.providers.ladder import header_of, owner_of, phrase
+from hived.providers.ladder import identify_stranger
 from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.world import Endpoint, Model
 
@@ -80,7 +80,7 @@ class Vllm:
         told = await self._get(endpoint, "/version", SMALL)
         version = _version(told)
         if version is None:
-            return await identify_stranger(self._http, endpoint.url, told, timeout=timeout_for(endpoint))
+            return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
         listing = await self._get(endpoint, "/v1/models", LARGE)
         metrics: Answer | None = None
         if not (_is_owner(listing) or _is_refusal(listing)):

@@ -11,7 +11,7 @@ from tests.benchmarks.rows import ROWS
 
 
 def main() -> None:
-    """Measure and print. A budget that is missed is shown, not failed: machines are noisy, tables are read."""
+    """Measure and print. A budget that is missed is shown, not failed: machines are noisy."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: to see that it runs")
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="only these")

@@ -11,6 +11,7 @@ import sys
 import threading
 
 import msgspec
+
 from hived_client.doors.frames import FrameReader, frame
 from hived_client.doors.wire import Reply, Request, Welcome
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import hived_client
 import msgspec
+
+import hived
+import hived_client
 from hived_client.doors.files import accepts
 from hived_client.doors.paths import Places, places
 from hived_client.doors.sync import Client
-
-import hived
 from tests.benchmarks.measuring import wait_until
 
 BUSY = """

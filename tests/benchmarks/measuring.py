@@ -74,17 +74,11 @@ def process_times(
     commands: Sequence[Sequence[str]], environment: Mapping[str, str], times: int
 ) -> list[Times]:
     """Time whole processes in turns."""
-    acts = [
-        lambda command=command: subprocess.run(  # type: ignore[misc]
-            command, env=dict(environment), check=False, capture_output=True, cwd="/"
-        )
-        for command in commands
-    ]
-    spent: list[list[float]] = [[] for _ in acts]
+    spent: list[list[float]] = [[] for _ in commands]
     for round_number in range(times + 1):
-        for act, seconds in zip(acts, spent, strict=True):
+        for command, seconds in zip(commands, spent, strict=True):
             began = time.perf_counter()
-            act()
+            subprocess.run(command, env=dict(environment), check=False, capture_output=True, cwd="/")
             if round_number:
                 seconds.append(time.perf_counter() - began)
     return [Times(sorted(seconds)) for seconds in spent]

@@ -12,14 +12,14 @@ from contextlib import ExitStack
 
 import httpx
 import psutil
+
+from hived.decisions.addresses import host_and_port
 from hived_client.doors.ask import Resolved
 from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client, Connection
 from hived_client.doors.wire import ResolveParams
 from hived_client.errors import NotReady
 from hived_client.resolution import Question
-
-from hived.decisions.addresses import host_and_port
 from tests.benchmarks.daemons import baseline, daemon
 from tests.benchmarks.measuring import Row, Times, in_turns, one_core, process_times, short, timed, wait_until
 from tests.servers.llamacpp import ALIAS, LlamaCpp

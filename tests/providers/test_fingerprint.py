@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 import pytest
 
-from hived.decisions.outcomes import Stranger
 from hived.providers.fields import MOST_ITEMS
-from hived.providers.fingerprint import identify_stranger, is_llamacpp, openai_models
-from hived.providers.http import Answer, Http
-from tests.servers.loopback import HttpLoopback, Reply, Request
-from tests.servers.strangers import AnswersEverything, HugeBody, OpenAiCompatible, Silent
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    client = Http()
-    yield client
-    await client.aclose()
+from hived.providers.fingerprint import is_llamacpp, openai_models
+from hived.providers.http import Answer
 
 
 def answer(body: object, status: int = 200, **headers: str) -> Answer:
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return Answer(status=status, headers=headers, body=raw)
-
-
-class Lists(HttpLoopback):
-    """A listing of models of some owner."""
-
-    def __init__(self, owner: object) -> None:
-        super().__init__()
-        self._listing = {"object": "list", "data": [{"id": "m", "owned_by": owner}, {"id": "n"}]}
-
-    def answer(self, request: Request) -> Reply:
-        body = msgspec.json.encode(self._listing)
-        return Reply(headers=(("Content-Length", str(len(body))), ("Connection", "close")), body=body)
 
 
 @pytest.mark.parametrize(
@@ -75,52 +51,3 @@ def test_only_a_listing_is_one(body: object, status: int, names: list[str] | int
     models = openai_models(answer(body, status))
     found = None if models is None else [model.name for model in models]
     assert (len(found or ()) if isinstance(names, int) else found) == names
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("owner", "seems"),
-    [
-        ("vllm", " (it seems to be vLLM)"),
-        ("library", " (it seems to be Ollama)"),
-        ("organization_owner", " (it seems to be LM Studio)"),
-        ("llamacpp", " (it seems to be llama.cpp)"),
-        ("me", " (it seems to be nginx)"),
-        (["vllm"], " (it seems to be nginx)"),
-        (None, " (it seems to be nginx)"),
-    ],
-)
-async def test_a_stranger_is_named_by_who_owns_its_models_else_by_its_header(
-    http: Http, owner: object, seems: str
-) -> None:
-    with Lists(owner) as server:
-        found = await identify_stranger(http, server.url, answer({}, server="nginx"), timeout=5.0)
-        assert (found.seems, [model.name for model in found.models or ()]) == (seems, ["m", "n"])
-        assert server.requests == [("GET", "/v1/models")]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("header", "seems"),
-    [("nginx/1.2", " (it seems to be nginx/1.2)"), ("\x1b[2J", ""), ("x" * 100, ""), ("", "")],
-)
-async def test_a_header_that_cannot_be_shown_names_nobody(http: Http, header: str, seems: str) -> None:
-    with AnswersEverything() as server:
-        found = await identify_stranger(http, server.url, answer({}, server=header), timeout=5.0)
-        assert found == Stranger(seems=seems, models=None)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("stranger", [Silent, HugeBody])
-async def test_a_stranger_that_does_not_answer_is_one_all_the_same(
-    http: Http, stranger: type[Silent]
-) -> None:
-    with stranger() as server:
-        assert await identify_stranger(http, server.url, answer({}), timeout=0.15) == Stranger()
-
-
-@pytest.mark.anyio
-async def test_a_gateway_is_of_use(http: Http) -> None:
-    with OpenAiCompatible() as server:
-        found = await identify_stranger(http, server.url, answer({}), timeout=5.0)
-        assert [model.name for model in found.models or ()] == ["m"]

@@ -8,14 +8,25 @@ import anyio
 import msgspec
 import pytest
 
+from hived.decisions.outcomes import Stranger
+from hived.providers.fingerprint import header_of, owner_of, phrase
 from hived.providers.http import Answer, Http
-from hived.providers.ladder import GENERIC, header_of, name_product, owner_of, phrase
+from hived.providers.ladder import GENERIC, identify_stranger, name_product
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.world import Endpoint
 from tests.providers.looking import HOSTILE, NASTY, Says
 from tests.servers.lm_studio import LmStudio
 from tests.servers.loading import LlamaCppLoading
 from tests.servers.loopback import HttpLoopback, Loopback
 from tests.servers.products import PRODUCTS, Product
-from tests.servers.strangers import AnswersEverything, AnswersJsonEverything, OpenAiCompatible, Redirects
+from tests.servers.strangers import (
+    AnswersEverything,
+    AnswersJsonEverything,
+    HugeBody,
+    OpenAiCompatible,
+    Redirects,
+    Silent,
+)
 from tests.servers.vllm import Vllm
 
 pytestmark = pytest.mark.anyio
@@ -118,3 +129,36 @@ def test_a_header_that_cannot_be_shown_says_nothing() -> None:
     for written, name in shown.items():
         assert header_of(Answer(status=200, headers={"server": written}, body=b"")) == name
     assert (phrase("nginx"), phrase("")) == (" (it seems to be nginx)", "")
+
+
+def stranger(url: str, **more: object) -> Endpoint:
+    return msgspec.convert(
+        {"name": "guess", "provider": "llamacpp", "url": url, "source": "default"} | more, Endpoint
+    )
+
+
+async def test_a_stranger_is_named_and_its_models_are_listed(http: Http) -> None:
+    with OpenAiCompatible() as server:
+        found = await identify_stranger(http, stranger(server.url), timeout=5.0)
+
+        assert found.seems == phrase(GENERIC)
+        assert [model.name for model in found.models or ()] == ["m"]
+
+
+async def test_what_a_stranger_seemed_to_be_is_believed_while_it_stays_one(http: Http) -> None:
+    seemed = fault("server.wrong", url="u", title="t", seems=" (it seems to be Jan)")
+    with OpenAiCompatible() as server:
+        same = stranger(server.url, state="wrong_server", reason=msgspec.to_builtins(seemed))
+
+        found = await identify_stranger(http, same, timeout=5.0)
+
+        assert found.seems == " (it seems to be Jan)"
+        assert server.requests == [("GET", "/v1/models")]
+
+
+@pytest.mark.parametrize("kind", [Silent, HugeBody])
+async def test_a_stranger_that_does_not_answer_is_one_all_the_same(
+    http: Http, kind: Callable[[], Loopback]
+) -> None:
+    with kind() as server:
+        assert await identify_stranger(http, stranger(server.url), timeout=0.15) == Stranger()

@@ -16,6 +16,7 @@ from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Obs
 from hived.decisions.transitions import observe
 from hived.providers.http import LARGE, LOOK_TIMEOUT, Http
 from hived.providers.llamacpp import LlamaCpp
+from hived.providers.reach import key_for
 from hived_client.vocabulary.world import Endpoint, Model, World
 from tests.servers import llamacpp, strangers
 from tests.servers.llamacpp_router import LlamaCppRouter
@@ -472,8 +473,8 @@ async def test_the_llamacpp_that_comes_back_after_a_gateway_gets_its_key(eye: Lo
 def test_a_key_is_never_sent_in_the_clear_beyond_the_house(
     url: str, ref: str | None, key: str | None
 ) -> None:
-    probe = LlamaCpp(Http(), {"LAB_KEY": "KEY", "EMPTY": "", "LINE": "KEY\r\n"})
-    assert probe._key(at(url, key_ref=ref)) == key
+    environment = {"LAB_KEY": "KEY", "EMPTY": "", "LINE": "KEY\r\n"}
+    assert key_for(at(url, key_ref=ref), environment) == key
 
 
 # Strangers and liars.

@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True):
     wsl: tuple[str, ...] = ()
 
 
-COMMANDS = frozenset({"start", "restart"})
+COMMANDS = frozenset({"start", "restart", "load"})
 """Fields that are commands already; every other one is a word in a command."""
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-~")
@@ -54,6 +54,10 @@ CATALOGUE: dict[str, Row] = {
         "{model!r} is served by {endpoints} alike; name the endpoint.", ("hived resolve {first}",)
     ),
     "model.failed": Row("{endpoint} could not load {model!r}.", ("hived status",)),
+    "model.incomplete": Row(
+        "{model!r} is not complete on disk: {missing} of its {parts} parts are missing.",
+        ("ollama pull {model}",),
+    ),
     "model.loading": Row("{endpoint} is loading {model!r}.", ("hived events",), retryable=True),
     "model.downloading": Row("{endpoint} is still downloading {model!r}.", ("hived events",), retryable=True),
     "model.sleeping": Row("{model!r} sleeps; the first call waits until it is loaded again."),
@@ -67,7 +71,7 @@ CATALOGUE: dict[str, Row] = {
     "model.unsure": Row("It is not known whether {model!r} offers {missing}."),
     "context.exceeds_loaded": Row(
         "{asked} tokens of context were asked for, and {model!r} is loaded with {loaded}.",
-        ("{restart}", "llama-server --model FILE.gguf --ctx-size {asked}"),
+        ("{restart}", "{load}"),
     ),
     "context.exceeds_native": Row(
         "{asked} tokens of context were asked for, and {model!r} can hold {native} at most.",
@@ -205,11 +209,13 @@ class _Unknown(str):
         return str(self)
 
 
+def quoted(text: str) -> str:
+    """Quote a text as one word of a shell: a server chooses its models' names, and hints are pasted."""
+    return text if text and _PLAIN.issuperset(text) else "'" + text.replace("'", "'\"'\"'") + "'"
+
+
 def _word(value: Value) -> Value:
-    """Quote a value as one word of a shell: a server chooses its models' names, and hints are pasted."""
-    if not isinstance(value, str) or not value or _PLAIN.issuperset(value):
-        return value
-    return "'" + value.replace("'", "'\"'\"'") + "'"
+    return quoted(value) if isinstance(value, str) and value else value
 
 
 def _hint(row: Row, fields: dict[str, Value]) -> str:

@@ -27,6 +27,10 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The command that starts it."""
     context_option: str | None = None
     """The call's argument that sets the context, where the server takes it a call at a time."""
+    load: str = ""
+    """The command that loads ``{model}`` with a context of ``{asked}`` tokens."""
+    silent_start: float = 0.0
+    """Seconds for which a server that has just been started may accept connections and not answer yet."""
 
 
 LLAMACPP = ProviderKind(
@@ -38,6 +42,7 @@ LLAMACPP = ProviderKind(
     ports=(8080, 9931),
     placeholder_key="sk-no-key-required",
     start="hived start llamacpp --model FILE.gguf",
+    load="llama-server --model FILE.gguf --ctx-size {asked}",
 )
 OLLAMA = ProviderKind(
     name="ollama",
@@ -48,6 +53,7 @@ OLLAMA = ProviderKind(
     ports=(11434,),
     start="ollama serve",
     context_option="num_ctx",
+    silent_start=60.0,
 )
 VLLM = ProviderKind(
     name="vllm",
@@ -58,6 +64,7 @@ VLLM = ProviderKind(
     ports=(8000,),
     placeholder_key="sk-no-key-required",
     start="vllm serve MODEL --host 127.0.0.1",
+    load="vllm serve {model} --max-model-len {asked}",
 )
 LM_STUDIO = ProviderKind(
     name="lm_studio",
@@ -68,6 +75,7 @@ LM_STUDIO = ProviderKind(
     ports=(1234,),
     placeholder_key="sk-no-key-required",
     start="lms server start",
+    load="lms load {model} --context-length {asked}",
 )
 OPENAI_COMPATIBLE = ProviderKind(
     name="openai_compatible",
