@@ -23,7 +23,7 @@ from hived.decisions.outcomes import Heard, NoAnswer, Outcome, Stranger
 from hived.providers.disk_ollama import manifest_folders, model_folders
 from hived.providers.fields import count, inner, is_object, items, text
 from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
-from hived.providers.ladder import identify_stranger
+from hived.providers.ladder import identify_stranger, name_product
 from hived.providers.ollama_words import aliases_of, capabilities_of, is_cloud, parameters_of, quantization_of
 from hived.providers.reach import timeout_for
 from hived.providers.watching import can_watch, watch_folders
@@ -136,50 +136,29 @@ class Ollama:
             if error.outcome.kind != "redirect":
                 raise
             # One of them (llama-swap) sends whoever comes to its page.
-            found = await self._stranger(endpoint, Answer(status=307, headers={}, body=b""))
+            found = await self._stranger(endpoint)
             return found if found.seems or found.models is not None else error.outcome
         if greeting.status == 403 and not greeting.body:
             why = "it refuses the name in this address (status 403); a server on loopback answers to few"
             return NoAnswer(kind="broken", why=why)
         if greeting.status != 200 or greeting.body != GREETING:
-            return await self._stranger(endpoint, greeting)
+            return await self._stranger(endpoint)
         told = await self._get(endpoint, "/api/version", SMALL)
         document = told.json()
         version = text(inner(document, "version"), 100)
         if told.status != 200 or not is_object(document) or set(document) != {"version"} or version is None:
-            return await self._stranger(endpoint, greeting)
+            return await self._stranger(endpoint)
         status = await self._get(endpoint, "/api/status", SMALL)
         if status.status == 200 and is_object(inner(status.json(), "cloud")):
             return version
-        # An Ollama from before 0.16.2, or one of those that pass for one.
-        name = await self._emulator(endpoint, greeting)
-        return version if name is None else await self._stranger(endpoint, greeting, name)
+        # An Ollama from before 0.16.2, or one of those that pass for one. What passed once is believed.
+        if endpoint.version == version:
+            return version
+        name = await name_product(self._http, endpoint.url, timeout=timeout_for(endpoint))
+        return version if name in ("Ollama", "") else await self._stranger(endpoint)
 
-    async def _stranger(self, endpoint: Endpoint, greeting: Answer, name: str | None = None) -> Stranger:
-        if name is None and greeting.body.strip() == b"Docker Model Runner is running":
-            name = "Docker Model Runner"
-        if name is None:
-            name = await self._emulator(endpoint, greeting)
-        found = await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
-        if name is None:
-            return found
-        return msgspec.structs.replace(found, seems=f" (it seems to be {name})")
-
-    async def _emulator(self, endpoint: Endpoint, greeting: Answer) -> str | None:
-        """Name the server that speaks Ollama's dialect without being one, where it is one of those."""
-        for path, name, shows in _EMULATORS:
-            try:
-                answer = await self._get(endpoint, path, SMALL)
-            except Unusable as error:
-                if error.outcome.kind in ("refused", "unreachable", "silent"):
-                    raise
-                continue
-            document = answer.json()
-            # Some servers say the same at every path, and LM Studio calls its refusals a success.
-            own = answer.body != greeting.body and is_object(document) and "error" not in document
-            if answer.status == 200 and own and shows(document):
-                return name
-        return None
+    async def _stranger(self, endpoint: Endpoint) -> Stranger:
+        return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
 
     # What its models say of themselves.
 
@@ -236,19 +215,6 @@ class Ollama:
         return await self._http.get(
             endpoint.url + path, limit=limit, timeout=timeout_for(endpoint) if timeout is None else timeout
         )
-
-
-def _has(*keys: str) -> Callable[[object], bool]:
-    return lambda document: is_object(document) and all(key in document for key in keys)
-
-
-_EMULATORS: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
-    ("/api/extra/version", "KoboldCpp", lambda document: inner(document, "result") == "KoboldCpp"),
-    ("/.well-known/localai.json", "LocalAI", is_object),
-    ("/v1/health", "Lemonade", _has("model_loaded", "all_models_loaded")),
-    ("/api/version", "llama-swap", _has("version", "commit", "build_date")),
-)
-"""Where each of them shows itself. None of these paths does anything."""
 
 
 def _models(answer: Answer) -> dict[str, Model] | None:
