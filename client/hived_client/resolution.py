@@ -440,7 +440,8 @@ def _missing(catalogue: Catalogue, candidates: list[_Candidate], name: Name) -> 
     elif endpoint.models is None:
         problem = fault("model.unverified", endpoint=endpoint.name, model=name.model)
     else:
-        problem = fault("model.unknown", endpoint=endpoint.name, model=name.model)
+        pull = kind.pull.format(model=quoted(name.model))
+        problem = fault("model.unknown", endpoint=endpoint.name, model=name.model, pull=pull)
     return Refusal(fault=problem, alternatives=alternatives(catalogue, name.model), endpoint=endpoint.name)
 
 

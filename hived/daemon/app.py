@@ -55,8 +55,9 @@ from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import Daemon, Endpoint, World
 
-CONFIGURATION_POLL = 2.0
-"""Seconds between two looks at the configuration's date."""
+CONFIGURATION_POLL = 0.25
+"""Seconds between two looks at the configuration's date. One ``stat`` four times a second costs less than
+a watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it."""
 SELF_CHECK = 2.0
 """Seconds between two looks at our own lock and socket."""
 

@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True):
     wsl: tuple[str, ...] = ()
 
 
-COMMANDS = frozenset({"start", "restart", "load"})
+COMMANDS = frozenset({"start", "restart", "load", "pull"})
 """Fields that are commands already; every other one is a word in a command."""
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-~")
@@ -49,7 +49,7 @@ CATALOGUE: dict[str, Row] = {
     "provider.unknown": Row(
         "No provider and no endpoint is called {prefix!r}; known are {known}.", ("hived status",)
     ),
-    "model.unknown": Row("{endpoint} has no model {model!r}.", ("hived status",)),
+    "model.unknown": Row("{endpoint} has no model {model!r}.", ("{pull}", "hived status")),
     "model.ambiguous": Row(
         "{model!r} is served by {endpoints} alike; name the endpoint.", ("hived resolve {first}",)
     ),

@@ -29,6 +29,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The call's argument that sets the context, where the server takes it a call at a time."""
     load: str = ""
     """The command that loads ``{model}`` with a context of ``{asked}`` tokens."""
+    pull: str = ""
+    """The command that fetches ``{model}``."""
     silent_start: float = 0.0
     """Seconds for which a server that has just been started may accept connections and not answer yet."""
 
@@ -53,6 +55,7 @@ OLLAMA = ProviderKind(
     ports=(11434,),
     start="ollama serve",
     context_option="num_ctx",
+    pull="ollama pull {model}",
     silent_start=60.0,
 )
 VLLM = ProviderKind(
@@ -76,6 +79,7 @@ LM_STUDIO = ProviderKind(
     placeholder_key="sk-no-key-required",
     start="lms server start",
     load="lms load {model} --context-length {asked}",
+    pull="lms get {model}",
 )
 OPENAI_COMPATIBLE = ProviderKind(
     name="openai_compatible",
