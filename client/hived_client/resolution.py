@@ -12,11 +12,16 @@ from typing import Protocol
 
 import msgspec
 
+from hived_client.errors import Refused
 from hived_client.vocabulary.faults import Fault, Value, fault, quoted
 from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, near, parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Locality, Model, State, World
 
+LONGEST_NAME = 4096
+"""Characters of a model's name; some servers call a model by its path."""
+MOST_CONTEXT = 2**40
+"""Tokens that a question may ask for."""
 DEFAULT_CONTEXT = 16_384
 """Tokens asked of a server that takes the context a call at a time, where nobody asked for more."""
 
@@ -34,9 +39,27 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(cls, model: str, *, context: int | None, needs: Iterable[str], private: bool | str) -> Question:
-        """Make a question of what a caller gave; one capability may be given as plain text."""
+        """Make a question of what a caller gave; one capability may be given as plain text.
+
+        Raises ``Refused`` (``question.invalid``) for what no question can be.
+        """
+        why = _no_question(model, context)
+        if why:
+            raise Refused(fault("question.invalid", why=why))
         wanted = (needs,) if isinstance(needs, str) else tuple(sorted(needs))
         return cls(model=model, context=context, needs=wanted, private=private)
+
+
+def _no_question(model: object, context: object) -> str:
+    if not isinstance(model, str):
+        return "the name of a model is text"
+    if len(model) > LONGEST_NAME:
+        return f"a model's name has at most {LONGEST_NAME} characters"
+    if not model.isprintable():
+        return "a model's name has no control characters and no halves of characters"
+    if context is not None and (not isinstance(context, int) or not 0 < context <= MOST_CONTEXT):
+        return f"a context is a whole number of tokens from 1 to {MOST_CONTEXT}"
+    return ""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -421,7 +444,8 @@ def _unnamed(catalogue: Catalogue, question: Question) -> Refusal:
 
 def _nowhere(catalogue: Catalogue, question: Question, name: Name) -> Refusal:
     if name.kind is not None:
-        return Refusal(fault=fault("facts.none", endpoint=name.kind.title), endpoint=None)
+        nowhere = fault("provider.nowhere", title=name.kind.title, start=name.kind.start)
+        return Refusal(fault=nowhere, alternatives=alternatives(catalogue, name.model))
     from hived_client.vocabulary.kinds import KINDS
 
     known = sorted({*(kind.name for kind in (*KINDS, *catalogue.kinds)), *(h.name for h in catalogue.heads)})

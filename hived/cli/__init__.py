@@ -26,6 +26,9 @@ VERBS: dict[str, str] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the process's whole life
     try:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone is expected, and not at the interpreter's end
@@ -33,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has had enough (`hived events | head`): say nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # as the shell shows an end by SIGPIPE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"hived: cannot write: {error.strerror}", file=sys.stderr)
+        return 1
     else:
         return code
 

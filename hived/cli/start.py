@@ -7,10 +7,13 @@ import os
 import sys
 
 from hived.cli.rendering import as_json, duration
-from hived.cli.running import YES, seconds, shown
+from hived.cli.running import USAGE, YES, seconds, shown
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun
+from hived_client.errors import Refused
+from hived_client.vocabulary.faults import fault, quoted
+from hived_client.vocabulary.kinds import LLAMACPP, kind_of_prefix
 
 PASSES_ON = True
 """What follows ``--`` is for somebody else. argparse would take it for ours after the first option."""
@@ -28,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    kind = kind_of_prefix(options.provider)
+    if kind is not LLAMACPP:
+        raise Refused(fault("start.unsupported", provider=options.provider, known=LLAMACPP.name))
+    if not options.model:
+        print("hived start llamacpp needs --model FILE.gguf", file=sys.stderr)
+        return USAGE
     client = Client()
     if not client.running:
         greeting = ensure_running()
@@ -50,6 +59,6 @@ def run(options: argparse.Namespace) -> int:
         else:
             print(f"{step.endpoint} is ready at {step.url} after {duration(step.elapsed)} (pid {step.pid})")
             for model in step.models:
-                print(f"  hived resolve {shown(f'llamacpp/{model}')}")
+                print(f"  hived resolve {quoted(shown(f'llamacpp/{model}'))}")
             print(f"  hived stop {step.endpoint}")
     return YES

@@ -24,6 +24,8 @@ from hived_client.vocabulary.world import Configuration
 MOST_BYTES = 16 * 1024 * 1024
 """A configuration that is longer than this is not read."""
 
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -63,8 +65,7 @@ def read_settings(
         problem = fault("configuration.invalid", path=path, where="the whole file", why="is not an object")
         return _kept(last_good, path, environment, problem, now)
     settings = _settings(document, path, environment)
-    first = settings.problems[0] if settings.problems else None
-    return settings, Configuration(path=path, state="ok", error=first, loaded_at=now)
+    return settings, Configuration(path=path, state="ok", problems=settings.problems, loaded_at=now)
 
 
 def _read(path: str) -> bytes:
@@ -88,15 +89,27 @@ def _kept(
 def _settings(document: Mapping[str, object], path: str, environment: Mapping[str, str]) -> Settings:
     problems: list[Fault] = []
     given = [*_providers(document.get("providers"), path, problems), *from_environment(environment)]
-    own = document.get("hived")
-    options = own if isinstance(own, dict) else {}
-    level = options.get("log_level")
-    return Settings(
-        given=tuple(given),
-        guess=options.get("guess") is not False,
-        log_level=level if isinstance(level, str) else "info",
-        problems=tuple(problems),
-    )
+    guess, level = _options(document.get("hived", {}), path, problems)
+    return Settings(given=tuple(given), guess=guess, log_level=level, problems=tuple(problems))
+
+
+def _options(section: object, path: str, problems: list[Fault]) -> tuple[bool, str]:
+    """Read hived's own section; what cannot be used is reported and has its default."""
+
+    def report(where: str, why: str) -> None:
+        problems.append(fault("configuration.invalid", path=path, where=where, why=why))
+
+    if not isinstance(section, dict):
+        report("hived", "is not an object")
+        return True, "info"
+    guess, level = section.get("guess", True), section.get("log_level", "info")
+    if not isinstance(guess, bool):
+        report("hived.guess", "is neither true nor false")
+        guess = True
+    if level not in LOG_LEVELS:
+        report("hived.log_level", f"is none of {', '.join(LOG_LEVELS)}")
+        level = "info"
+    return guess, str(level)
 
 
 def _providers(section: object, path: str, problems: list[Fault]) -> Sequence[Given]:

@@ -327,8 +327,10 @@ class App:
         before = self._store.world.configuration
         self._store.update(lambda world: configure(world, configuration))
         self._reconcile()
-        if configuration.error is not None and (before is None or before.error != configuration.error):
-            log.warning("configuration.problem", why=configuration.error.message)
+        told = [before.error, *before.problems] if before is not None else []
+        for problem in (configuration.error, *configuration.problems):
+            if problem is not None and problem.message not in {each.message for each in told if each}:
+                log.warning("configuration.problem", why=problem.message)
 
     def _lm_studio_guess(self) -> tuple[Given, ...]:
         """Return where LM Studio itself has written down that its server is, if it has."""

@@ -45,7 +45,8 @@ class Instance:
 
     def acquire(self) -> None:
         """Take the lock. Raises ``AlreadyRunning``, or ``Unavailable`` for a folder that is not safe."""
-        for path in (self._places.runtime, self._places.folder, os.path.dirname(self._places.socket)):
+        ensure_folder(self._places.runtime, close=False)
+        for path in (self._places.folder, os.path.dirname(self._places.socket)):
             ensure_folder(path)
         for _ in range(10):
             try:

@@ -289,8 +289,8 @@ class Jobs:
         """Say why a server ended: the signal that killed it, or what its log says."""
         code = self._codes.get(record.endpoint, 0)
         if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return llamacpp.why_it_ended(Path(record.log))
+            return f"killed by {_signal_name(-code)}"
+        return llamacpp.why_it_ended(Path(record.log), started=True)
 
     def _chosen(self, params: StopParams) -> list[Started]:
         named = self._store.endpoint(params.name)
@@ -338,6 +338,13 @@ def _check(params: StartParams) -> None:
     }
     for why in (why for why, is_wrong in wrong.items() if is_wrong):
         raise Refused(fault("params.invalid", method="start", why=why))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
 
 
 def _lives(record: Started) -> bool:

@@ -22,12 +22,15 @@ from hived_client.doors.wire import (
     StopParams,
 )
 from hived_client.errors import Refused
-from hived_client.resolution import Answer, Target, concerned
+from hived_client.resolution import Answer, Refusal, Target, concerned
 from hived_client.vocabulary.faults import fault
-from hived_client.vocabulary.world import World
+from hived_client.vocabulary.world import CALLABLE, World
 
 LONGEST_WAIT = 60.0
 """Seconds for which a question may wait for a look, whatever it asks for."""
+
+A_MOMENT = 0.25
+"""Seconds for which a no needs no other look: whoever asks in a loop must not become the server's load."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -74,14 +77,10 @@ class Methods:
         asked = _decode(params, ResolveParams)
         found = self._store.answer(asked.question)
         if asked.fresh or not self._is_settled(found):
-            names = concerned(self._store.catalogue, asked.question)
-            waited = [name for name in names if asked.fresh or self._is_worth_waiting_for(name)]
-            for name in set(names) - set(waited):
-                self._fleet.poke(name)
-            if waited:
-                with anyio.move_on_after(_bounded(asked.timeout)):
-                    await self._fleet.refresh(waited)
-                found = self._store.answer(asked.question)
+            late = await self._look_again(asked)
+            found = self._store.answer(asked.question)
+            if late and isinstance(found, Target):
+                found = self._unconfirmed(found, asked)
         if isinstance(found, Target):
             return Resolved(
                 generation=self._store.world.generation, target=found, age=self._store.age(found.endpoint)
@@ -122,8 +121,34 @@ class Methods:
         """Return what every part counts about itself."""
         return self._statistics()
 
+    async def _look_again(self, asked: ResolveParams) -> bool:
+        """Look at what a question is about, within its timeout; tell whether that was too short."""
+        names = concerned(self._store.catalogue, asked.question)
+        waited = [name for name in names if asked.fresh or self._is_worth_waiting_for(name)]
+        for name in set(names) - set(waited):
+            self._fleet.poke(name)
+        with anyio.move_on_after(_bounded(asked.timeout)) as patience:
+            await self._fleet.refresh(waited)
+        return patience.cancelled_caught
+
+    def _unconfirmed(self, found: Target, asked: ResolveParams) -> Answer:
+        """A yes that the look should have confirmed: with a warning, or a no if a new look was asked for."""
+        if asked.fresh:
+            what = f"a new look at {found.endpoint}"
+            problem = fault("deadline", what=what, seconds=_bounded(asked.timeout))
+            return Refusal(fault=problem, endpoint=found.endpoint)
+        old = fault("facts.old", endpoint=found.endpoint, age=self._store.age(found.endpoint))
+        return msgspec.structs.replace(found, warnings=(*found.warnings, old))
+
     def _is_settled(self, found: Answer) -> bool:
-        return isinstance(found, Target) and self._store.is_young(found.endpoint)
+        """Tell whether a look could not show anything else: a young yes, or a no of this very moment."""
+        if isinstance(found, Target):
+            return self._store.is_young(found.endpoint)
+        endpoint = self._store.endpoint(found.endpoint or "")
+        if endpoint is None or endpoint.state not in CALLABLE:
+            return False  # a look at what is not there costs nobody anything
+        age = self._store.age(endpoint.name)
+        return age is not None and age < A_MOMENT
 
     def _is_worth_waiting_for(self, name: str) -> bool:
         """Tell whether a look can come to something else within a moment.

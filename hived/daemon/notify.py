@@ -40,7 +40,7 @@ class Notifier:
         self._systemd("STOPPING=1")
 
     def alive(self) -> None:
-        """Feed the watchdog; called only by the loop that has just checked that its services move."""
+        """Feed the watchdog; called only by the daemon's own loop, which does not turn when it hangs."""
         self._systemd("WATCHDOG=1")
 
     def _systemd(self, text: str) -> None:

@@ -136,6 +136,8 @@ def problems(world: World) -> tuple[Fault, ...]:
     found: list[Fault] = []
     if world.configuration is not None and world.configuration.error is not None:
         found.append(world.configuration.error)
+    if world.configuration is not None:
+        found += world.configuration.problems
     for endpoint in world.endpoints:
         wanted = endpoint.source not in GUESSED
         if wanted and endpoint.reason is not None and not endpoint.reason.retryable:

@@ -202,11 +202,12 @@ def is_port_free(host: str, port: int) -> bool:
         return True
 
 
-def why_it_ended(log: Path, *, since: int = 0) -> str:
+def why_it_ended(log: Path, *, since: int = 0, started: bool = False) -> str:
     """Find the line of a log that says why the server ended; empty where there is nothing to read. Blocks.
 
     Logs are appended to: ``since`` is the length that the file had before this start, so that an older
-    reason is not told again. At most 300 characters, without control characters.
+    reason is not told again. ``started``: of one that had served, the last line alone tells nothing. At
+    most 300 characters, without control characters.
     """
     try:
         with open(log, "rb") as file:
@@ -220,7 +221,7 @@ def why_it_ended(log: Path, *, since: int = 0) -> str:
         for line in reversed(lines):
             if telling.search(line):
                 return line[:REASON_LENGTH]
-    return lines[-1][:REASON_LENGTH] if lines else ""
+    return lines[-1][:REASON_LENGTH] if lines and not started else ""
 
 
 _TELLING = tuple(

@@ -8,14 +8,18 @@ stops anything. There is one writer, the daemon that holds the lock. No secret i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from hived.machine.processes import Identity
+
+log = structlog.get_logger(__name__)
 
 MAX_BYTES = 65_536
 """A record is some hundred bytes; anything much larger is not one of ours."""
@@ -54,11 +58,19 @@ class Records:
             names = sorted(entry.name for entry in os.scandir(self.folder))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            log.warning("records.unreadable", path=str(self.folder), why=error.strerror)
+            return []
         found: list[Started] = []
         for name in names:
             if not name.endswith(_SUFFIX) or name.startswith("."):
                 continue
-            record = _read(self.folder / name)
+            try:
+                record = _read(self.folder / name)
+            except OSError as error:
+                # It cannot be read just now, which says nothing against it: kept for the next start.
+                log.warning("records.unreadable", path=str(self.folder / name), why=error.strerror)
+                continue
             if record is not None and record.endpoint + _SUFFIX == name and _NAME.fullmatch(record.endpoint):
                 found.append(record)
             else:
@@ -97,13 +109,16 @@ class Records:
 
 
 def _read(path: Path) -> Started | None:
+    """Read a record; None for what is none. Raises OSError where that cannot be told now."""
     try:
         # NONBLOCK: opening a fifo that somebody put there would wait for its writer for ever.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):
+            return None  # a link, a socket, or gone
+        raise
     with (
-        contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError),
+        contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError),
         open(fd, "rb") as file,
     ):
         facts = os.fstat(fd)

@@ -177,7 +177,7 @@ def test_a_daemon_that_ended_after_its_last_beat_is_no_daemon(where: Places) -> 
     assert error.code == "server.down"
 
 
-@pytest.mark.parametrize("code", ["facts.none", "server.unwatched"])
+@pytest.mark.parametrize("code", ["server.unwatched"])
 def test_what_the_daemon_does_not_watch_is_tried_at_its_default_address(where: Places, code: str) -> None:
     publish(where, WORLD)
     target, steps = given(
@@ -185,6 +185,47 @@ def test_what_the_daemon_does_not_watch_is_tried_at_its_default_address(where: P
     )
     assert steps[1] == Connect("127.0.0.1", 11434, 0.25)
     assert warned(target) == ["facts.none"]
+
+
+def test_a_daemon_that_was_told_not_to_guess_is_not_guessed_around(where: Places) -> None:
+    publish(where, WORLD)
+    nowhere = Refusal(fault=fault("provider.nowhere", title="llama.cpp", start=""))
+
+    error, steps = given(where, Resolved(generation=1, refusal=nowhere), model="llamacpp/m")
+
+    assert isinstance(error, NotReady)
+    assert error.code == "provider.nowhere"
+    assert kinds(steps) == ["Ask"]
+
+
+def test_what_the_daemon_finds_wrong_with_the_question_is_said_as_it_is(where: Places) -> None:
+    publish(where, WORLD)
+    problem = Refused(fault("params.invalid", method="resolve", why="no"))
+
+    error, _ = given(where, problem, fresh=True)
+
+    assert isinstance(error, Refused)
+    assert error.code == "params.invalid"
+
+
+def test_start_starts_a_daemon_whose_last_beat_was_still_young(where: Places) -> None:
+    publish(where, WORLD)
+    answer = Resolved(generation=2, refusal=Refusal(fault=fault("server.down", title="t", url="u")))
+
+    error, steps = given(where, GONE, None, answer, fresh=True, start=True)
+
+    assert kinds(steps) == ["Ask", "Ensure", "Ask"]
+    assert isinstance(error, NotReady)
+    assert error.code == "server.down"
+
+
+def test_what_only_accepts_a_connection_is_not_called_ready(where: Places) -> None:
+    write_snapshot(where, WORLD, path=where.last_known)
+
+    target, _ = given(where, None)
+
+    assert isinstance(target, Target)
+    assert target.state == "unknown"
 
 
 # No daemon
@@ -273,7 +314,7 @@ def test_a_private_question_is_never_answered_with_what_nobody_has_seen(
 
 @pytest.mark.parametrize(
     ("model", "code"),
-    [("nobody/x", "provider.unknown"), ("x", "model.unnamed"), ("openai_compatible/x", "facts.none")],
+    [("nobody/x", "provider.unknown"), ("x", "model.unnamed"), ("openai_compatible/x", "provider.nowhere")],
 )
 def test_what_has_no_default_address_is_a_no(where: Places, model: str, code: str) -> None:
     error, steps = given(where, model=model)

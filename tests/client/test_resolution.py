@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from hived_client.errors import Refused
 from hived_client.resolution import (
     DEFAULT_CONTEXT,
     Question,
@@ -229,7 +230,7 @@ NOTHING_KNOWN = [
     ("x", "model.unnamed"),
     ("", "model.unnamed"),
     ("/x", "model.unnamed"),
-    ("ollama/x", "facts.none"),
+    ("ollama/x", "provider.nowhere"),
     ("nobody/x", "provider.unknown"),
 ]
 
@@ -453,3 +454,14 @@ def test_one_capability_may_be_given_as_plain_text() -> None:
         "tools",
         "vision",
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "context"),
+    [("x" * 4097, None), ("a/\x1b[2J", None), ("a/\udcff", None), (None, None), (b"a/b", None)]
+    + [("a/b", context) for context in (0, -1, 4096.5, "9", 2**63)],
+)
+def test_what_no_question_can_be_is_refused_with_its_reason(model: Any, context: Any) -> None:
+    with pytest.raises(Refused) as error:
+        Question.of(model, context=context, needs=(), private=False)
+    assert error.value.code == "question.invalid"

@@ -169,8 +169,9 @@ def test_half_a_character_is_a_no_and_not_a_crash(
     daemon: FakeDaemon, client: Client, where: Places, model: str
 ) -> None:
     publish(where, world(endpoint("lab", "vllm", "x")))
-    with pytest.raises(NotReady):
+    with pytest.raises(Refused) as error:
         client.resolve(model)
+    assert error.value.code == "question.invalid"
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))

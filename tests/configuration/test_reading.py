@@ -155,8 +155,8 @@ def test_of_a_key_that_is_there_twice_the_last_one_counts(path: Path) -> None:
 @pytest.mark.parametrize("section", [1, "x", [], True, 1.5])
 def test_a_section_of_the_wrong_type_is_reported(path: Path, section: object) -> None:
     settings, shown = read_document(path, {"providers": section, "hived": section})
-    assert [problem.code for problem in settings.problems] == ["configuration.invalid"]
-    assert (shown.state, shown.error) == ("ok", settings.problems[0])
+    assert [problem.fields["where"] for problem in settings.problems] == ["providers", "hived"]
+    assert (shown.state, shown.problems) == ("ok", settings.problems)
     assert settings.guess is True
 
 
@@ -197,7 +197,7 @@ def test_an_entry_that_cannot_be_used_is_reported_and_hides_no_other(
     settings, shown = read_document(path, {"providers": {"first": LAB, name: entry, "last": LAB}})
     assert urls(settings) == [("first", URL), ("last", URL)]
     (problem,) = settings.problems
-    assert shown == Configuration(path=str(path), state="ok", error=problem, loaded_at=5.0)
+    assert shown == Configuration(path=str(path), state="ok", problems=(problem,), loaded_at=5.0)
     assert why in problem.message
     assert problem.message.isprintable()
     assert "hunter2" not in problem.message
@@ -343,3 +343,31 @@ def test_no_bytes_whatsoever_make_reading_fail(scratch: Path, content: bytes) ->
 def test_no_environment_makes_reading_fail(scratch: Path, host: str, port: str) -> None:
     for each in read(scratch.with_name("none"), {"LLAMA_ARG_HOST": host, "LLAMA_ARG_PORT": port})[0].given:
         each.url.encode()
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"guess": "false"}, "hived.guess"),
+        ({"guess": 0}, "hived.guess"),
+        ({"log_level": 7}, "hived.log_level"),
+        ({"log_level": "loud"}, "hived.log_level"),
+        (["guess"], "hived"),
+        (None, "hived"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_reported_and_has_its_default(
+    path: Path, options: object, where: str
+) -> None:
+    path.write_text(json.dumps({"hived": options}))
+
+    settings, shown = read(path)
+
+    assert (settings.guess, settings.log_level) == (True, "info")
+    assert [problem.fields["where"] for problem in shown.problems] == [where]
+
+
+def test_every_entry_that_cannot_be_used_is_shown(path: Path) -> None:
+    path.write_text(json.dumps({"providers": {"one": 1, "two": 2}}))
+
+    assert len(read(path)[1].problems) == 2

@@ -18,7 +18,7 @@ from hived.machine.llamacpp import free_port
 from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun, Progress
-from hived_client.errors import HivedError
+from hived_client.errors import HivedError, NotReady
 from tests.daemon.running import Running, configure, llamacpp_at, mentioning, wait_until
 from tests.servers.llamacpp import speaking_model
 
@@ -51,9 +51,9 @@ def servers(daemon: Running) -> list[int]:
 
 def test_two_that_start_the_same_model_get_one_process_and_stop_ends_it(daemon: Running) -> None:
     begun: list[Begun] = []
+    model = speaking_model()
     threads = [
-        threading.Thread(target=lambda: begun.append(begin(daemon.another(), speaking_model())))
-        for _ in range(4)
+        threading.Thread(target=lambda: begun.append(begin(daemon.another(), model))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -82,6 +82,17 @@ def test_a_server_outlives_its_daemon_and_the_next_one_finds_it(daemon: Running)
     os.kill(begun.pid, signal.SIGSTOP)
     assert daemon.client.stop(begun.endpoint, grace=5.0).endpoints == {begun.endpoint: "terminated"}
     wait_until(lambda: servers(daemon) == [])
+
+
+@pytest.mark.stress
+def test_a_server_that_a_signal_without_a_name_killed_is_down_and_not_believed(daemon: Running) -> None:
+    begun = begin(daemon.client, speaking_model())
+    os.kill(begun.pid, 40)  # a real-time signal
+    client = daemon.client
+    wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"], deadline=3.0)
+    with pytest.raises(NotReady) as error:
+        client.resolve("llamacpp/tiny-agent")
+    assert "killed by signal 40" in error.value.message
 
 
 @pytest.mark.stress

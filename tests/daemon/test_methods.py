@@ -11,6 +11,7 @@ from hived.machine.llamacpp import free_port
 from hived_client.doors.wire import FEATURES
 from hived_client.errors import NotReady, Refused
 from tests.daemon.running import Running, configure, llamacpp_at, wait_until
+from tests.servers.llamacpp import ALIAS, LlamaCpp
 from tests.servers.strangers import LyingLlamaCpp, Silent
 
 
@@ -67,3 +68,31 @@ def test_every_feature_is_a_method_and_statistics_tell_of_every_part(environment
         assert caught.value.code == "provider.unknown"
         daemon.client.retire()
         assert daemon.process.wait(10.0) == 0
+
+
+@pytest.mark.stress
+def test_a_new_look_that_was_asked_for_and_did_not_end_is_no_yes(environment: dict[str, str]) -> None:
+    with LlamaCpp() as server:
+        configure(environment, llamacpp_at(server.url))
+        with Running(environment) as daemon:
+            wait_until(lambda: daemon.client.world().world.endpoints[0].state == "ready")
+            server.stop_process()
+            with pytest.raises(NotReady) as error:
+                daemon.client.resolve(f"llamacpp/{ALIAS}", fresh=True, timeout=0.2)
+            assert error.value.code in ("deadline", "server.silent")
+            server.continue_process()
+
+
+def test_who_asks_in_a_loop_for_what_is_not_there_is_no_load_for_the_server(
+    environment: dict[str, str],
+) -> None:
+    with LyingLlamaCpp() as server:
+        configure(environment, llamacpp_at(server.url))
+        with Running(environment) as daemon:
+            wait_until(lambda: daemon.client.world().world.endpoints[0].state == "ready")
+            began, before = time.monotonic(), len(server.requests)
+            for _ in range(50):
+                with pytest.raises(NotReady):
+                    daemon.client.resolve("llamacpp/nosuch")
+            looks = 2 + int((time.monotonic() - began) / 0.25)
+            assert len(server.requests) - before <= 3 * looks

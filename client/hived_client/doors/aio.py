@@ -199,7 +199,7 @@ class AsyncClient:
         """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``."""
         params = StartParams(
             provider=provider,
-            model=model,
+            model=None if model is None else os.path.abspath(model),
             port=port,
             context=context,
             alias=alias,

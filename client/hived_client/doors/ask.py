@@ -96,7 +96,7 @@ def ask(
         yield Ensure()
         view = files.look()
     if view.running:
-        found, age, notes = yield from _from_daemon(view, question, options)
+        found, age, notes = yield from _from_daemon(files, view, question, options)
     else:
         found, age, notes = yield from _from_memory(view, question, options)
     if isinstance(found, Refusal):
@@ -117,7 +117,9 @@ def ask(
 _Found = tuple[Answer, float | None, tuple[Fault, ...]]
 
 
-def _from_daemon(view: View, question: Question, options: Options) -> Generator[Step, Any, _Found]:
+def _from_daemon(
+    files: Files, view: View, question: Question, options: Options
+) -> Generator[Step, Any, _Found]:
     from_file = view.snapshot.answer(question) if view.snapshot is not None else None
     if isinstance(from_file, Target) and not options.fresh:
         seen = view.seen(from_file.endpoint)
@@ -130,8 +132,14 @@ def _from_daemon(view: View, question: Question, options: Options) -> Generator[
     except (Unavailable, Refused) as error:
         if error.code == "daemon.not_running":
             # It ended after its last beat: the same as no daemon.
+            if options.start:
+                yield Ensure()
+                again = msgspec.structs.replace(options, start=False)
+                return (yield from _from_daemon(files, files.look(), question, again))
             gone = msgspec.structs.replace(view, verdict="absent")
             return (yield from _from_memory(gone, question, options))
+        if error.code in ("params.invalid", "question.invalid"):
+            raise
         if from_file is None:
             raise Unavailable(error.fault) from error
         return _despite(view, from_file, error)
@@ -171,11 +179,15 @@ def _from_memory(view: View, question: Question, options: Options) -> Generator[
     why = yield Connect(host, port, options.timeout)
     if why is not None:
         return _not_there(catalogue, found, why), None, notes
+    # Something accepts there. What it is, nobody has looked.
+    found = msgspec.structs.replace(found, state="unknown")
     return found, None if view.running else view.age(found.endpoint), notes
 
 
-_UNWATCHED = frozenset({"facts.none", "server.unwatched"})
-_UNVERIFIED = _UNWATCHED | frozenset({"model.unknown", "model.unverified", "server.not_seen_yet"})
+_UNWATCHED = frozenset({"server.unwatched"})
+_UNVERIFIED = _UNWATCHED | frozenset(
+    {"model.unknown", "model.unverified", "provider.nowhere", "server.not_seen_yet"}
+)
 
 
 def _hopeful(world: World) -> World:

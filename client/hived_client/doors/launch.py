@@ -62,7 +62,7 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
     greeting = _greet(where, deadline)
     if greeting is not None:
         return greeting
-    ensure_folder(where.runtime)
+    ensure_folder(where.runtime, close=False)
     ensure_folder(where.folder)
     fd = _open_lock(where)
     try:

@@ -135,8 +135,12 @@ def check_folder(path: str) -> None:
         raise Unavailable(fault("runtime.unsafe", path=path, why="others may write to it"))
 
 
-def ensure_folder(path: str) -> None:
-    """Make a folder of ours (0700) with its parents, and check it. Raises ``Unavailable``."""
+def ensure_folder(path: str, *, close: bool = True) -> None:
+    """Make a folder of ours (0700) with its parents, and check it. Raises ``Unavailable``.
+
+    ``close``: one that is there already is closed to others. Not for a folder that the user named: it may
+    be the home.
+    """
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
@@ -144,7 +148,7 @@ def ensure_folder(path: str) -> None:
         except FileExistsError:
             pass
         check_folder(path)
-        if os.lstat(path).st_mode & 0o077:
+        if close and os.lstat(path).st_mode & 0o077:
             os.chmod(path, 0o700)
     except OSError as error:
         raise Unavailable(fault("runtime.unwritable", path=path, why=_why(error))) from error
@@ -159,6 +163,8 @@ def short_hash(text: str) -> str:
 
 def _own_home(env: Mapping[str, str]) -> str:
     home = env.get("HOME") or os.path.expanduser("~")
+    if not home.startswith("/"):
+        raise Unavailable(fault("runtime.unsafe", path=home, why="HOME is not set, and the user has none"))
     return os.path.abspath(f"{home}/.hive")
 
 

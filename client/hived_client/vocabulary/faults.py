@@ -49,6 +49,8 @@ CATALOGUE: dict[str, Row] = {
     "provider.unknown": Row(
         "No provider and no endpoint is called {prefix!r}; known are {known}.", ("hived status",)
     ),
+    "provider.nowhere": Row("No {title} server is known.", ("{start}", "hived status")),
+    "question.invalid": Row("The question cannot be asked: {why}.", ("hived resolve PROVIDER/NAME",)),
     "model.unknown": Row("{endpoint} has no model {model!r}.", ("{pull}", "hived status")),
     "model.ambiguous": Row(
         "{model!r} is served by {endpoints} alike; name the endpoint.", ("hived resolve {first}",)
@@ -123,7 +125,6 @@ CATALOGUE: dict[str, Row] = {
     "start.ended": Row("{title} ended while it started{why}.", ("less {log}",)),
     "start.timeout": Row("{title} did not answer within {seconds:.0f} s of its start.", ("less {log}",)),
     "start.port_taken": Row("Port {port} is taken.", ("hived start llamacpp --model {path} --port 0",)),
-    "start.already": Row("{path} is already served by {endpoint}.", ("hived status",)),
     "start.unsupported": Row("hived cannot start {provider!r}; it can start {known}.", (START_LLAMACPP,)),
     "stop.not_ours": Row(
         "{endpoint} was not started by hived, so hived does not stop it.", ("hived status",)

@@ -130,6 +130,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     path: str
     state: Literal["ok", "missing", "broken"]
     error: Fault | None = None
+    """Why it is broken; the last good one is kept."""
+    problems: tuple[Fault, ...] = ()
+    """What in it cannot be used."""
     loaded_at: float | None = None
 
 
