@@ -47,3 +47,38 @@ def environment(home: Path) -> dict[str, str]:
 def where(environment: dict[str, str]) -> Places:
     """The places of a daemon in that environment."""
     return places(environment)
+
+
+SLOW_PLACES = (
+    "tests/servers/",
+    "tests/daemon/test_survival.py",
+    "tests/client/test_launch.py",
+    "tests/machine/test_embedded_llamacpp.py",
+    "tests/cli/test_speaking_model.py",
+    "tests/cli/test_status.py",
+)
+"""Folders and files of which every test is slow: fakes against their recordings, processes started."""
+
+SLOW = (
+    "test_looking_never_wakes_a_sleeping_server",
+    "test_it_sleeps_and_wakes_for_a_question",
+    "test_no_stranger_is_believed_and_none_takes_longer_than_its_time",
+    "test_a_real_server_that_is_stopped_goes_on_and_is_killed",
+    "test_a_new_manifest_is_told_within_300_ms",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the daily loop under a minute.
+
+    What talks to servers over HTTP runs on one event loop there; what waits for seconds, starts many
+    processes, or checks the fakes does not run. All of it is marked ``slow``, which CI runs too.
+    """
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        on_trio = parameters is not None and parameters.params.get("anyio_backend") == "trio"
+        is_provider = "tests/providers/" in item.nodeid
+        is_slow = any(place in item.nodeid for place in SLOW_PLACES)
+        if is_slow or (is_provider and on_trio) or getattr(item, "originalname", "") in SLOW:
+            item.add_marker(pytest.mark.slow)
