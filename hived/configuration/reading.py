@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from hived.configuration.environment import from_environment
+from hived.configuration.hive import from_hive
 from hived.decisions.addresses import BadAddress, read_url
 from hived.decisions.expected import Given
 from hived_client.vocabulary.faults import Fault, fault
@@ -88,7 +89,11 @@ def _kept(
 
 def _settings(document: Mapping[str, object], path: str, environment: Mapping[str, str]) -> Settings:
     problems: list[Fault] = []
-    given = [*_providers(document.get("providers"), path, problems), *from_environment(environment)]
+    given = [
+        *_providers(document.get("providers"), path, problems),
+        *from_hive(document),
+        *from_environment(environment),
+    ]
     guess, level = _options(document.get("hived", {}), path, problems)
     return Settings(given=tuple(given), guess=guess, log_level=level, problems=tuple(problems))
 
