@@ -199,6 +199,8 @@ def push_rows(scale: float) -> Iterator[Row]:
             wait_until(lambda: _state(client) == "ready")
             time.sleep(0.3)
             hung.measure(running.where, server.stop_process)
+            # An event may be a moment ahead of the snapshot, which is what tells us when to go on.
+            wait_until(lambda: _state(client) == "unreachable")
             server.continue_process()
         server.kill()
         _wait_gone(client)
