@@ -51,6 +51,9 @@ def where(environment: dict[str, str]) -> Places:
 
 SLOW_PLACES = (
     "tests/servers/",
+    "tests/providers/test_ladder.py",
+    "tests/providers/test_hostile.py",
+    "tests/daemon/test_jobs.py",
     "tests/daemon/test_survival.py",
     "tests/client/test_launch.py",
     "tests/machine/test_embedded_llamacpp.py",
