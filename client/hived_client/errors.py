@@ -46,3 +46,22 @@ class Refused(HivedError):
 
 class StartFailed(HivedError):
     """A server or the daemon could not be started."""
+
+
+class CallFailed(HivedError):
+    """A call to a model failed."""
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """Return every error behind one, itself first: ``anyio`` groups those of several addresses."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(found) < 64:
+        one = waiting.pop()
+        if one is None or one in found:
+            continue
+        found.append(one)
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    return found

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from hived_client.doors.ask import REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, address, ask
+from hived_client.doors.ask import REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, ask
 from hived_client.doors.files import Files
 from hived_client.doors.paths import Places
 from hived_client.errors import HivedError, NotReady, Refused, StartFailed, Unavailable
 from hived_client.resolution import Question, Refusal, Target
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.kinds import ProviderKind, address
 from hived_client.vocabulary.world import Model, World
 from tests.client.publishing import publish, write_beat, write_snapshot, young
 from tests.client.worlds import STATES, endpoint, world
@@ -174,7 +175,7 @@ def test_a_daemon_that_ended_after_its_last_beat_is_no_daemon(where: Places) -> 
     assert warned(target) == ["daemon.absent"]
     error, _ = given(where, GONE, REFUSED, fresh=True)
     assert isinstance(error, NotReady)
-    assert error.code == "server.down"
+    assert error.code == "model.server_down"
 
 
 @pytest.mark.parametrize("code", ["server.unwatched"])
@@ -240,7 +241,9 @@ def test_without_a_daemon_the_last_known_facts_are_tried_once(where: Places) -> 
     assert target.age is None
 
 
-@pytest.mark.parametrize(("why", "code"), [(REFUSED, "server.down"), ("no route", "server.unreachable")])
+@pytest.mark.parametrize(
+    ("why", "code"), [(REFUSED, "model.server_down"), ("no route", "server.unreachable")]
+)
 def test_a_server_that_does_not_accept_is_down(where: Places, why: str, code: str) -> None:
     other = endpoint("gpu", "vllm", "x", url="http://gpu:1", slot=1)
     write_snapshot(where, world(LAB, other), path=where.last_known)
@@ -254,7 +257,10 @@ def test_a_server_of_a_kind_that_only_the_daemon_knew_is_down_too(where: Places)
     write_snapshot(where, world(endpoint("lab", "unheard_of", "x")), path=where.last_known)
     error, _ = given(where, REFUSED)
     assert isinstance(error, NotReady)
-    assert error.code == "server.down"
+    assert (error.code, error.message) == (
+        "model.server_down",
+        "'x' is there, but unheard_of is not running at http://127.0.0.1:8080.",
+    )
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -370,6 +376,15 @@ def test_verify_connects_once_before_it_says_yes(where: Places, why: str, code: 
     assert error.code == code
 
 
+def test_verify_names_a_server_of_a_plug_in_by_its_row(where: Places) -> None:
+    names: dict[str, Any] = {"name": "toy", "title": "Toy Server", "prefixes": ("toy",)}
+    row = ProviderKind(**names, litellm="openai", api_path="/toys", start="toy serve")
+    publish(where, world(endpoint("toy", "toy", "x", url="http://127.0.0.1:7333"), kinds=(row,)))
+    error, _ = given(where, REFUSED, model="toy/x", verify=True)
+    assert isinstance(error, NotReady)
+    assert str(error) == "Toy Server is not running at http://127.0.0.1:7333. → toy serve"
+
+
 def test_a_key_comes_from_the_callers_environment_alone(
     where: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,3 +446,19 @@ def test_an_empty_world_and_a_dead_boot_are_no_reason_to_fail(where: Places) -> 
     publish(where, World(generation=1), slots=((int(time.monotonic_ns() + 1e15), 1, 1),))
     error, _ = given(where, NO)
     assert isinstance(error, NotReady)
+
+
+def test_a_proxy_that_takes_the_call_is_told_with_the_answer_and_once(where: Places) -> None:
+    publish(where, WORLD)
+    environment = {"HTTP_PROXY": "http://me:secret@proxy:1"}
+    for _ in range(2):
+        steps = ask(Files(where), Question(model="lab/x"), Options(), environment)
+        with pytest.raises(StopIteration) as end:
+            next(steps)
+        target = end.value.value
+        assert warned(target) == ["proxy.hijacks"]
+        assert "secret" not in repr(msgspec.structs.asdict(target))
+    steps = ask(Files(where), Question(model="lab/x"), Options(), environment | {"NO_PROXY": "127.0.0.1"})
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert warned(end.value.value) == []

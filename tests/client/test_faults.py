@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from hived_client.errors import HivedError, NotReady, Refused, StartFailed, Unavailable
-from hived_client.vocabulary.faults import CATALOGUE, START_LLAMACPP, Value, fault, system
+from hived_client.vocabulary.faults import CATALOGUE, COMMANDS, START_LLAMACPP, Value, fault, system
 
 SYSTEMS = ("linux", "darwin", "wsl")
 NUMBERS = frozenset({"age", "seconds"})
@@ -92,6 +92,27 @@ def test_a_sentence_is_one_sentence_and_ends(code: str) -> None:
     message = CATALOGUE[code].message
     assert message.endswith((".", "?"))
     assert "\n" not in message
+
+
+PROGRAMS = frozenset(
+    (
+        *("hived", "ollama", "lms", "vllm", "llama-server", "systemctl", "launchctl", "journalctl", "brew"),
+        *("pip", "uv", "python3", "git", "curl", "getent", "dscacheutil", "ss", "lsof"),
+        *("ls", "less", "df", "rm", "kill", "chmod", "sudo", "vi", "open", "export", "env", "wsl.exe"),
+    )
+)
+"""What a hint may begin with: programs that the reader has, or has just been told of, and ``export``."""
+
+SETTING = re.compile(r"set [\w.{}]+ in ~/\.hive/configuration\.json")
+"""What a hint says where no command helps: a place in the configuration, always in these words."""
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_hint_is_a_command_or_a_place_in_the_configuration(code: str) -> None:
+    for hint in hints(code):
+        fields = fields_of(hint)
+        is_command = bool(fields & COMMANDS) and hint == "{" + next(iter(fields), "") + "}"
+        assert is_command or SETTING.fullmatch(hint) or hint.split()[0] in PROGRAMS, hint
 
 
 def test_a_code_that_is_not_in_the_catalogue_is_a_mistake_of_ours() -> None:

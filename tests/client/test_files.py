@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hived_client._version import __version__
 from hived_client.doors import boot as module
-from hived_client.doors.beat import STOPPED
+from hived_client.doors.beat import FULL, STOPPED
 from hived_client.doors.files import Files, accepts, known
 from hived_client.doors.paths import Places, ensure_folder, places, socket_path
-from hived_client.vocabulary.world import World
+from hived_client.vocabulary.world import Daemon, World
 from tests.client.publishing import ID, listening, publish, write_beat, write_snapshot, young
 from tests.client.worlds import endpoint, world
 
@@ -231,6 +232,48 @@ def test_when_each_endpoint_was_seen_is_told_by_the_wall_clock(where: Places) ->
     assert found.seen["lab"].at == pytest.approx(998.0, abs=0.5)
     assert found.seen["gpu"].at is None
     assert found.age == pytest.approx(0.0, abs=0.5)
+
+
+def daemon_of(version: str, managed_by: str = "foreground") -> World:
+    """A World of a daemon of some version."""
+    daemon = Daemon(
+        version=version, pid=7, started_at=0.0, managed_by=managed_by, socket="/s", id="i", boot="b"
+    )
+    return msgspec.structs.replace(WORLD, daemon=daemon)
+
+
+@pytest.mark.parametrize(
+    ("managed_by", "hint"),
+    [
+        ("systemd", "systemctl --user restart hived"),
+        ("launchd", "launchctl kickstart -k gui/$(id -u)/dev.hive.hived"),
+        ("foreground", "kill 7 && sleep 1 && hived serve"),
+        ("client", "kill 7 && sleep 1 && hived serve"),
+    ],
+)
+def test_a_daemon_of_another_version_is_told_with_what_starts_it_again(
+    where: Places, managed_by: str, hint: str
+) -> None:
+    publish(where, daemon_of("0.0.1", managed_by))
+    found = known(Files(where).look(), 0.0)
+    assert [(note.code, note.hint) for note in found.notes] == [("daemon.other_version", hint)]
+    assert found.notes[0].fields["version"] == "0.0.1"
+
+
+def test_a_daemon_of_this_version_or_one_that_is_gone_is_not_complained_of(where: Places) -> None:
+    publish(where, daemon_of(__version__))
+    assert known(Files(where).look(), 0.0).notes == ()
+    publish(where, daemon_of("0.0.1"), flags=STOPPED)
+    assert known(Files(where).look(), 0.0).notes == ()
+
+
+def test_a_beat_tells_that_the_snapshots_disk_is_full(where: Places) -> None:
+    publish(where, WORLD, flags=FULL)
+    view = Files(where).look()
+    assert view.verdict == "fresh"
+    found = known(view, 0.0).problem
+    assert found is not None
+    assert (found.code, found.fields["path"]) == ("disk.full", where.folder)
 
 
 @pytest.mark.parametrize("name", ["snapshot", "beat"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hived_client.doors.paths import (
     places,
     short_hash,
     socket_path,
+    unwritable,
 )
 from hived_client.errors import Unavailable
 
@@ -187,3 +189,23 @@ def test_a_given_runtime_folder_is_the_only_candidate(where: Places, environment
     Path(where.breadcrumb).parent.mkdir(parents=True)
     Path(where.breadcrumb).write_bytes(b'{"runtime": "/elsewhere"}')
     assert candidates(environment) == [where]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_fault_of_its_own(number: int) -> None:
+    found = unwritable("/a b", OSError(number, os.strerror(number)))
+    assert (found.code, found.hint) == ("disk.full", "df -h '/a b'")
+
+
+def test_what_else_cannot_be_written_says_why() -> None:
+    found = unwritable("/a", OSError(errno.EROFS, "Read-only file system"))
+    assert found.code == "runtime.unwritable"
+    assert found.message == "/a cannot be written: Read-only file system."
+
+
+def test_a_folder_that_is_open_to_others_is_closed_by_the_hint(where: Places) -> None:
+    os.makedirs(where.folder, 0o700)
+    os.chmod(where.folder, 0o722)
+    with pytest.raises(Unavailable) as caught:
+        check_folder(where.folder)
+    assert caught.value.hint == f"chmod go-w {where.folder}"

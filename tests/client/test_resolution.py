@@ -152,7 +152,9 @@ def test_a_prefix_that_is_an_endpoints_name_too_means_all_of_the_provider() -> N
 def test_an_endpoint_named_as_another_provider_is_only_itself() -> None:
     found = world(endpoint("ollama", "vllm", "x"), endpoint("gpu", "ollama", "y"))
     assert yes(found, "ollama/x").model == "hosted_vllm/x"
-    assert no(found, "ollama/y").fault.code == "model.unknown"
+    elsewhere = no(found, "ollama/y")
+    assert (elsewhere.fault.code, elsewhere.fault.hint) == ("model.elsewhere", "hived resolve gpu/y")
+    assert elsewhere.alternatives[0] == "gpu/y"
     assert yes(found, "ollama_chat/y").endpoint == "gpu"
 
 
@@ -192,7 +194,9 @@ def test_every_state_is_either_called_or_has_its_fault(state: State, model: str)
         assert yes(found, "lab/x").state == state
     else:
         refusal = no(found, f"lab/{model}")
-        assert refusal.fault.code == STATE_CODES.get(state, "model.unknown")
+        known_down = state == "down" and model == "x"
+        code = "model.server_down" if known_down else STATE_CODES.get(state, "model.unknown")
+        assert refusal.fault.code == code
         assert refusal.endpoint == "lab"
         assert "?" not in refusal.fault.message
         assert "other/x" in refusal.alternatives
@@ -210,7 +214,8 @@ def test_a_server_that_wants_a_key_says_where_it_is_looked_for() -> None:
         no(world(endpoint("lab", "vllm", "x", state="unauthorised", key_ref="K")), "lab/x").fault.hint
         == "export K=…"
     )
-    assert no(world(endpoint("lab", "vllm", "x", state="unauthorised")), "lab/x").fault.hint == "hived status"
+    unnamed = no(world(endpoint("lab", "vllm", "x", state="unauthorised")), "lab/x").fault
+    assert unnamed.hint == "set providers.lab.api_key_env_var in ~/.hive/configuration.json"
 
 
 @pytest.mark.parametrize("state", [None, *MODEL_STATES])
@@ -353,7 +358,8 @@ NEEDS = [
     (("tools", "vision"), ("tools",), None, []),
     (("tools",), ("tools", "vision"), "model.lacks", []),
     ((), ("tools",), "model.lacks", []),
-    (None, ("tools",), None, ["model.unsure"]),
+    (None, ("tools",), None, ["model.tools_unsure"]),
+    (None, ("vision",), None, ["model.unsure"]),
     (None, (), None, []),
 ]
 

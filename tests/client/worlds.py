@@ -9,6 +9,7 @@ from hived_client.vocabulary.faults import CATALOGUE, Fault, fault
 from hived_client.vocabulary.kinds import KINDS, ProviderKind
 from hived_client.vocabulary.world import (
     Configuration,
+    ConfiguredModel,
     Daemon,
     Endpoint,
     Locality,
@@ -43,9 +44,18 @@ models = st.builds(
     size=counts,
     context=counts,
     loaded_context=counts,
+    offload=st.none() | st.floats(0, 1),
     capabilities=st.none()
     | st.lists(st.sampled_from(["tools", "vision", "embedding"]), max_size=2).map(tuple),
     locality=st.none() | st.sampled_from(LOCALITIES),
+)
+configured_models = st.builds(
+    ConfiguredModel,
+    model=st.none() | model_names,
+    num_ctx=counts,
+    max_context_tokens=counts,
+    max_tokens=counts,
+    origin=st.sampled_from(["llm", "worker_llm", "provider_library.x", "providers.lab"]),
 )
 processes = st.builds(
     Process,
@@ -67,6 +77,8 @@ endpoints = st.builds(
     models=st.none() | st.lists(models, max_size=4).map(tuple),
     key_ref=st.none() | st.just("SOME_KEY"),
     warnings=st.lists(faults, max_size=1).map(tuple),
+    version=st.none() | st.sampled_from(["0.10.0", "0.17.0", "9.9.9", "b1-x"]) | texts,
+    configured=st.lists(configured_models, max_size=2).map(tuple),
     process=st.none() | processes,
     slot=st.integers(-1, 70),
 )

@@ -35,7 +35,7 @@ from hived_client.doors.wire import (
     read_change,
     read_result,
 )
-from hived_client.errors import HivedError, Unavailable
+from hived_client.errors import HivedError, Unavailable, causes_of
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Change
@@ -264,22 +264,16 @@ async def connect(step: Connect) -> str | None:
     except TimeoutError:
         return f"no connection within {step.timeout:g} s"
     except OSError as error:
-        causes = _causes(error)
+        causes = causes_of(error)
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
             return REFUSED
-        return error.strerror or str(causes[-1]) or type(error).__name__
+        # The innermost knows most; those about it say only that it failed.
+        words = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+        return words[-1] if words else str(error) or type(error).__name__
     except ValueError:  # a label of a name that is too long, or empty
         return NO_NAME
     await stream.aclose()
     return None
-
-
-def _causes(error: OSError) -> list[BaseException]:
-    """Return what went wrong at each address of a name: anyio reports several as a group."""
-    cause = error.__cause__
-    if isinstance(cause, BaseExceptionGroup):
-        return list(cause.exceptions)
-    return [error] if cause is None else [cause]
 
 
 @contextmanager

@@ -27,6 +27,9 @@ MAGIC = b"HVBT"
 STOPPED = 1
 """Flag: the daemon ended in good order, and this is the last that it knew."""
 
+FULL = 4
+"""Flag: the disk is full, so the snapshot beside this beat is an old one."""
+
 INTERVAL = 0.5
 """Seconds between two beats."""
 YOUNG = 1.5

@@ -12,12 +12,16 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from hived_client.doors.beat import Beat, BeatReader, Seen, verdict_of
+from hived_client._version import __version__
+from hived_client.doors.beat import FULL, Beat, BeatReader, Seen, verdict_of
 from hived_client.doors.paths import Places, candidates
 from hived_client.doors.snapshot import Snapshot, read_snapshot
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.world import Endpoint, Verdict, World
+
+LAUNCHD_RESTART = "launchctl kickstart -k gui/$(id -u)/dev.hive.hived"
+"""What starts a daemon again that launchd looks after."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +190,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """When each endpoint was last seen, in seconds since the epoch."""
     places: Places
     problem: Fault | None = None
+    notes: tuple[Fault, ...] = ()
+    """What only a client can tell: that the daemon is of another version."""
 
 
 def known(view: View, wall: float) -> Known:
@@ -196,9 +202,34 @@ def known(view: View, wall: float) -> Known:
     if view.beat is not None:
         age = max(0.0, view.now - view.beat.at)
     seen = {endpoint.name: _seen_at(view, endpoint, wall) for endpoint in world.endpoints}
+    problem = view.problem
+    if view.running and view.beat is not None and view.beat.flags & FULL:
+        problem = fault("disk.full", path=view.places.folder)
     return Known(
-        world=world, verdict=view.verdict, age=age, seen=seen, places=view.places, problem=view.problem
+        world=world,
+        verdict=view.verdict,
+        age=age,
+        seen=seen,
+        places=view.places,
+        problem=problem,
+        notes=_other_version(world) if view.running else (),
     )
+
+
+def _other_version(world: World) -> tuple[Fault, ...]:
+    """Say that the daemon is of another version than this client: each understands the other, but old
+    code goes on running until it is started again.
+    """
+    daemon = world.daemon
+    if daemon is None or daemon.version == __version__:
+        return ()
+    again = {"systemd": "systemctl --user restart hived", "launchd": LAUNCHD_RESTART}.get(
+        daemon.managed_by, ""
+    )
+    other = fault(
+        "daemon.other_version", version=daemon.version, ours=__version__, pid=daemon.pid, restart=again
+    )
+    return (other,)
 
 
 def _seen_at(view: View, endpoint: Endpoint, wall: float) -> Seen:

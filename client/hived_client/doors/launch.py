@@ -18,7 +18,7 @@ import time
 
 import msgspec
 
-from hived_client.doors.paths import Places, ensure_folder, places
+from hived_client.doors.paths import Places, ensure_folder, places, unwritable
 from hived_client.doors.sync import Connection
 from hived_client.doors.wire import Welcome
 from hived_client.errors import StartFailed, Unavailable
@@ -73,7 +73,7 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
             if greeting is not None:
                 return greeting
             if time.monotonic() >= deadline:
-                raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
+                raise _too_late("the start of hived", timeout)
             if not _spawn(where, deadline, timeout):
                 time.sleep(HELD)
     finally:
@@ -96,8 +96,7 @@ def _open_lock(where: Places) -> int:
     try:
         return os.open(where.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise Unavailable(fault("runtime.unwritable", path=where.start_lock, why=why)) from error
+        raise Unavailable(unwritable(where.start_lock, error)) from error
 
 
 def _lock(fd: int, deadline: float, timeout: float) -> None:
@@ -106,9 +105,7 @@ def _lock(fd: int, deadline: float, timeout: float) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise StartFailed(
-                    fault("deadline", what="somebody else's start of hived", seconds=timeout)
-                ) from None
+                raise _too_late("somebody else's start of hived", timeout) from None
             time.sleep(POLL)
         else:
             return
@@ -157,17 +154,21 @@ def _spawn(where: Places, deadline: float, timeout: float) -> bool:
         return True
     if report is None and time.monotonic() >= deadline:
         _end(child)
-        raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout))
+        raise _too_late("the start of hived", timeout)
     try:
         code = child.wait(max(0.1, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         _end(child)
-        raise StartFailed(fault("deadline", what="the start of hived", seconds=timeout)) from error
+        raise _too_late("the start of hived", timeout) from error
     if code == ALREADY_RUNNING:
         return False
     problem = report.fault if report is not None else None
     why = f"it ended with code {code}; see {where.logs}/hived.log"
     raise StartFailed(problem or fault("daemon.start_failed", why=why))
+
+
+def _too_late(what: str, timeout: float) -> StartFailed:
+    return StartFailed(fault("deadline", what=what, seconds=timeout, mend="hived serve"))
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

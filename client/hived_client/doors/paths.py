@@ -7,6 +7,7 @@ write there could tell an agent to send its prompts elsewhere.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from hived_client.errors import Unavailable
-from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.faults import Fault, fault, quoted
 
 CONTRACT = "v1"
 """Folder of the wire contract: a contract that an old client could not parse gets another one."""
@@ -130,9 +131,11 @@ def check_folder(path: str) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise Unavailable(fault("runtime.unsafe", path=path, why="it is not a folder"))
     if found.st_uid != os.getuid():
-        raise Unavailable(fault("runtime.unsafe", path=path, why=f"it belongs to user {found.st_uid}"))
+        why, mend = f"it belongs to user {found.st_uid}", "export HIVED_RUNTIME_DIR=~/.hive/run"
+        raise Unavailable(fault("runtime.unsafe", path=path, why=why, mend=mend))
     if found.st_mode & 0o022:
-        raise Unavailable(fault("runtime.unsafe", path=path, why="others may write to it"))
+        mend = f"chmod go-w {quoted(path)}"
+        raise Unavailable(fault("runtime.unsafe", path=path, why="others may write to it", mend=mend))
 
 
 def ensure_folder(path: str, *, close: bool = True) -> None:
@@ -151,7 +154,19 @@ def ensure_folder(path: str, *, close: bool = True) -> None:
         if close and os.lstat(path).st_mode & 0o077:
             os.chmod(path, 0o700)
     except OSError as error:
-        raise Unavailable(fault("runtime.unwritable", path=path, why=_why(error))) from error
+        raise Unavailable(unwritable(path, error)) from error
+
+
+def unwritable(path: str, error: OSError) -> Fault:
+    """Say why something could not be written: a disk without room is its own fault, with its own cure."""
+    if is_full(error):
+        return fault("disk.full", path=path)
+    return fault("runtime.unwritable", path=path, why=_why(error))
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether a disk, or the share of it that this user has, has no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def short_hash(text: str) -> str:

@@ -48,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     slot: int
     body: msgspec.Raw
+    aliases: tuple[str, ...] = ()
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +167,7 @@ def encode_endpoint(endpoint: Endpoint) -> Entry:
         provider=endpoint.provider,
         slot=endpoint.slot,
         body=msgspec.Raw(_encode(endpoint)),
+        aliases=endpoint.aliases,
     )
 
 

@@ -217,6 +217,6 @@ def read_change(reply: Reply) -> Change:
 
 def error_of(problem: Fault) -> HivedError:
     """Return the error that carries a fault from the daemon."""
-    if problem.code in ("draining", "peer.denied", "protocol.unsupported", "lagged"):
+    if problem.code in ("draining", "protocol.unsupported", "lagged"):
         return Unavailable(problem)
     return Refused(problem)

@@ -34,10 +34,18 @@ class Row(msgspec.Struct, frozen=True):
     wsl: tuple[str, ...] = ()
 
 
-COMMANDS = frozenset({"start", "restart", "load", "pull"})
+COMMANDS = frozenset(
+    (
+        *("start", "restart", "load", "pull", "queue", "memory", "tools", "upgrade", "placement"),
+        *("setting", "mend", "install", "install_darwin"),
+    )
+)
 """Fields that are commands already; every other one is a word in a command."""
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-~")
+
+SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
+"""What helps where no command does: a line of the configuration, always in these words."""
 
 START_LLAMACPP = "hived start llamacpp --model FILE.gguf"
 
@@ -47,11 +55,26 @@ CATALOGUE: dict[str, Row] = {
         "A model is written PROVIDER/NAME, and {model!r} is not.", ("hived resolve PROVIDER/NAME",)
     ),
     "provider.unknown": Row(
-        "No provider and no endpoint is called {prefix!r}; known are {known}.", ("hived status",)
+        "No provider and no endpoint is called {prefix!r}; known are {known}.",
+        ("set providers.{prefix}.api_base in ~/.hive/configuration.json",),
     ),
-    "provider.nowhere": Row("No {title} server is known.", ("{start}", "hived status")),
-    "question.invalid": Row("The question cannot be asked: {why}.", ("hived resolve PROVIDER/NAME",)),
+    "provider.nowhere": Row(
+        "No {title} server is known.",
+        ("{start}", "set providers.NAME.api_base in ~/.hive/configuration.json"),
+    ),
+    "provider.plugin_broken": Row(
+        "The plug-in {name!r} of {distribution} cannot be used: {why}.", ("pip show {distribution}",)
+    ),
+    "question.invalid": Row(
+        "The question cannot be asked: {why}.", ("hived resolve PROVIDER/NAME --context 4096",)
+    ),
     "model.unknown": Row("{endpoint} has no model {model!r}.", ("{pull}", "hived status")),
+    "model.elsewhere": Row(
+        "{endpoint} has no model {model!r}, but {other} serves it.", ("hived resolve {first}", "{pull}")
+    ),
+    "model.server_down": Row(
+        "{model!r} is there, but {title} is not running at {url}.", ("{start}", "hived status")
+    ),
     "model.ambiguous": Row(
         "{model!r} is served by {endpoints} alike; name the endpoint.", ("hived resolve {first}",)
     ),
@@ -64,32 +87,78 @@ CATALOGUE: dict[str, Row] = {
     "model.downloading": Row("{endpoint} is still downloading {model!r}.", ("hived events",), retryable=True),
     "model.sleeping": Row("{model!r} sleeps; the first call waits until it is loaded again."),
     "model.unloaded": Row("{model!r} is not loaded; the first call waits until it is."),
-    "model.unverified": Row("Nobody could say whether {endpoint} has the model {model!r}."),
+    "model.unverified": Row(
+        "Nobody could say whether {endpoint} has the model {model!r}.",
+        ("hived resolve {endpoint}/{model} --fresh",),
+    ),
     "model.remote": Row(
         "{model!r} does not run on this device ({locality}), and the question is private.",
         ("hived status",),
     ),
-    "model.lacks": Row("{model!r} does not offer {missing}.", ("hived status",)),
+    "model.maybe_linked": Row(
+        "LM Studio may run {model!r} on a linked device: {why}.",
+        ("ls -ld {folder}", "{pull}", "lms link disable"),
+    ),
+    "model.lacks": Row("{model!r} does not offer {missing}.", ("{tools}", "hived status")),
     "model.unsure": Row("It is not known whether {model!r} offers {missing}."),
+    "model.tools_unsure": Row(
+        "It is not known whether {title} was started so that {model!r} can call tools.", ("{tools}",)
+    ),
+    "model.partly_on_cpu": Row(
+        "{share} of {model!r} runs on the CPU, which makes it slow.", ("{placement}", "hived status")
+    ),
     "context.exceeds_loaded": Row(
         "{asked} tokens of context were asked for, and {model!r} is loaded with {loaded}.",
         ("{restart}", "{load}"),
     ),
     "context.exceeds_native": Row(
         "{asked} tokens of context were asked for, and {model!r} can hold {native} at most.",
-        ("hived status",),
+        ("hived resolve {endpoint}/{model} --context {native}", "hived status"),
+    ),
+    "context.configured_exceeds": Row(
+        "{origin} of the configuration fills {configured} tokens, and {model!r} has a context of {loaded}.",
+        ("{restart}", "{load}", "hived resolve {name} --context {asked}", "hived status"),
     ),
     # The server
     "server.down": Row(
         "{title} is not running at {url}.",
         ("{start}", "hived status"),
     ),
+    "server.owned_down": Row(
+        "{title} is not running at {url}; {owner} starts it.",
+        ("{start}", "hived status"),
+    ),
+    "server.not_installed": Row(
+        "{title} is not running at {url}, and it is not installed on this device.",
+        ("{install}", "hived status"),
+        darwin=("{install_darwin}",),
+    ),
+    "server.maybe_on_host": Row(
+        "{title} is neither running at {url} nor installed in {inside}; on {around} it has another address.",
+        ("{mend}", "hived status"),
+    ),
+    "server.other_family": Row(
+        "Nothing listens at {expected}, but {other} answers.", ("{mend}", "hived status")
+    ),
+    "server.forwarded": Row(
+        "{program} listens at {url} and hands connections on, so nobody knows where {title} runs.",
+        ("ss -ltnp sport = :{port}",),
+        darwin=("lsof -nP -iTCP:{port} -sTCP:LISTEN",),
+    ),
+    "server.closed": Row(
+        "{title} is open, but its server is not started at {url}.",
+        ("lms server start --port {port}", "{start}"),
+    ),
     "server.ended": Row(
         "The {title} that hived started at {url} is not running any more{why}.",
         ("{start}", "hived status"),
     ),
-    "server.unreachable": Row("{url} cannot be reached: {why}.", ("hived status",)),
-    "server.dns": Row("The name {host!r} of {url} cannot be resolved.", ("hived status",)),
+    "server.unreachable": Row("{url} cannot be reached: {why}.", ("{setting}", SETTING)),
+    "server.dns": Row(
+        "The name {host!r} of {url} cannot be resolved.",
+        ("getent hosts {host}",),
+        darwin=("dscacheutil -q host -a name {host}",),
+    ),
     "server.silent": Row(
         "{title} at {url} accepts connections and does not answer.", ("{restart}", "hived status")
     ),
@@ -98,23 +167,90 @@ CATALOGUE: dict[str, Row] = {
     "server.failed": Row("{title} at {url} failed: {why}.", ("{restart}", "hived status")),
     "server.unauthorised": Row(
         "{title} at {url} wants a key, and {key_ref} holds none that it takes.",
-        ("export {variable}=…", "hived status"),
+        ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in ~/.hive/configuration.json"),
     ),
-    "server.wrong": Row("{url} answers, but it is not {title}{seems}.", ("hived status",)),
+    "server.wrong": Row("{url} answers, but it is not {title}{seems}.", ("{setting}", SETTING)),
     "server.not_seen_yet": Row(
-        "{title} at {url} has not been looked at yet.", ("hived status",), retryable=True
+        "{title} at {url} has not been looked at yet.", ("hived events",), retryable=True
     ),
     "server.unwatched": Row(
         "hived does not watch {title} yet, so nothing at {url} was checked.", ("hived status",)
     ),
-    "server.other_dialect": Row("{url} is not {title}{seems}; it is used because the configuration says so."),
+    "server.other_dialect": Row(
+        "{url} is not {title}{seems}; it is used because the configuration says so.",
+        ("set providers.{endpoint}.like in ~/.hive/configuration.json",),
+    ),
     "server.malformed": Row(
-        "{title} at {url} answered something that cannot be used: {why}.", ("hived status",)
+        "{title} at {url} answered something that cannot be used: {why}.", ("{restart}", "curl -i {url}")
     ),
     "server.redirects": Row(
         "{url} answers with a redirect, which is never followed on the way to a local model.",
-        ("hived status",),
+        ("curl -i {url}",),
     ),
+    "server.vulnerable": Row(
+        "{title} {version} at {url} has a security hole ({cves}), which lets whoever reaches it {allows}.",
+        ("{upgrade}", "hived status"),
+    ),
+    # The caller's environment
+    "proxy.hijacks": Row(
+        "{variable} sends calls to {url} through the proxy {proxy}, and not to the server.",
+        ("export {no_proxy}={hosts}",),
+    ),
+    # A call
+    "call.queue_full": Row(
+        "{title} at {url} has as many requests waiting as it takes: {why}.",
+        ("{queue}", "hived status"),
+        retryable=True,
+    ),
+    "call.no_memory": Row(
+        "{title} at {url} has not enough memory for {model!r}: {why}.", ("{memory}", "hived status")
+    ),
+    "call.no_tool_parser": Row(
+        "{title} at {url} was started without a tool parser, so {model!r} cannot call tools.",
+        ("vllm serve {model} --enable-auto-tool-choice --tool-call-parser hermes",),
+    ),
+    "call.no_jinja": Row(
+        "{title} at {url} was started without its template engine, so {model!r} cannot call tools.",
+        ("llama-server --model FILE.gguf --jinja",),
+    ),
+    "call.context_exceeded": Row(
+        "The prompt does not fit into the context of {model!r}: {why}.",
+        ("{restart}", "{load}", "hived status"),
+    ),
+    "call.truncated": Row(
+        "{title} read {counted} of some {sent} tokens of the prompt: the context of {model!r} is {loaded}.",
+        ("hived resolve {endpoint}/{model} --context {wanted}",),
+    ),
+    "call.broken_off": Row(
+        "{title} at {url} broke off in the middle of its answer: {why}.", ("hived status",), retryable=True
+    ),
+    "call.rejected": Row("{title} at {url} rejected the call: {why}.", ("hived status",)),
+    "call.failed": Row("{title} at {url} failed at the call: {why}.", ("hived status",)),
+    "call.no_litellm": Row(
+        "LiteLLM, which is to call {model!r}, cannot be used: {why}.", ("pip install 'hived-local[agent]'",)
+    ),
+    "call.astray": Row(
+        "LiteLLM wanted to take the call of the local model {model!r} to {other}, and was kept from it.",
+        ("env | grep -iE 'litellm|api_base|base_url'",),
+    ),
+    "cloud.unauthorised": Row(
+        "The provider of {model!r} wants a key, and {variable} is not set.", ("export {variable}=…",)
+    ),
+    "cloud.failed": Row(
+        "The call of {model!r} failed: {why}.", ("env | grep -iE 'litellm|api_base|base_url'",)
+    ),
+    # An agent
+    "agent.missing": Row("There is no agent in {path}.", ("ls {path}",)),
+    "agent.unreadable": Row("The agent's {path} cannot be used: {why}.", ("less {path}",)),
+    "agent.needs_hive": Row(
+        "{path} needs Hive: {what} does not run here.", ("git clone https://github.com/aden-hive/hive",)
+    ),
+    "agent.no_model": Row("No model is named: neither by the caller nor in {path}.", ("hived status",)),
+    "agent.no_tool": Row(
+        "The agent wants the tool {tool!r}, and {path} has none of that name.", ("less {path}",)
+    ),
+    "agent.no_output": Row("The step {node!r} ended without its outputs {missing}."),
+    "agent.endless": Row("The step {node!r} came to no end in {turns} turns."),
     # Starting
     "start.no_file": Row("There is no model file {path}.", ("ls -l {directory}",)),
     "start.not_gguf": Row("{path} is not a GGUF file.", ("hived start llamacpp --model FILE.gguf",)),
@@ -123,11 +259,17 @@ CATALOGUE: dict[str, Row] = {
         ("pip install 'hived-local[llamacpp]'",),
     ),
     "start.ended": Row("{title} ended while it started{why}.", ("less {log}",)),
-    "start.timeout": Row("{title} did not answer within {seconds:.0f} s of its start.", ("less {log}",)),
+    "start.no_memory": Row(
+        "There was not enough memory to load the model of {title}{why}.",
+        ("hived start llamacpp --model {path} --ctx-size 4096",),
+    ),
+    "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", ("less {log}",)),
     "start.port_taken": Row("Port {port} is taken.", ("hived start llamacpp --model {path} --port 0",)),
     "start.unsupported": Row("hived cannot start {provider!r}; it can start {known}.", (START_LLAMACPP,)),
     "stop.not_ours": Row(
-        "{endpoint} was not started by hived, so hived does not stop it.", ("hived status",)
+        "{endpoint} was not started by hived, so hived does not stop it.",
+        ("ss -ltnp sport = :{port}",),
+        darwin=("lsof -nP -iTCP:{port} -sTCP:LISTEN",),
     ),
     "stop.which": Row("hived started {endpoints}; say which one to stop.", ("hived stop {first}",)),
     "stop.nothing": Row("hived has not started {provider}.", ("hived status",)),
@@ -140,11 +282,15 @@ CATALOGUE: dict[str, Row] = {
     ),
     "daemon.start_failed": Row("hived could not start: {why}.", ("hived serve",)),
     "daemon.already_running": Row("hived is already running (pid {pid}).", ("hived status",)),
+    "daemon.other_version": Row(
+        "The hived that runs is version {version}, and this program has version {ours}.",
+        ("{restart}", "kill {pid} && sleep 1 && hived serve"),
+    ),
     "facts.old": Row("The last look at {endpoint} is {age:.0f} s old.", ("hived status",)),
     "facts.none": Row(
         "hived does not watch {endpoint}; the address is a default and nothing was checked but that "
         "something listens there.",
-        ("hived status",),
+        ("hived serve",),
     ),
     # The doors
     "protocol.unsupported": Row(
@@ -152,22 +298,62 @@ CATALOGUE: dict[str, Row] = {
         ("pip install --upgrade hived-local",),
     ),
     "protocol.broken": Row("The connection to hived broke: {why}.", ("hived status",), retryable=True),
-    "peer.denied": Row("hived of user {owner} does not talk to user {peer}.", ("hived serve",)),
-    "method.unknown": Row("hived knows no method {method!r}.", ("hived --help",)),
+    "method.unknown": Row("hived knows no method {method!r}.", ("pip install --upgrade hived-local",)),
     "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("hived --help",)),
-    "internal": Row("hived made a mistake in {method!r}; the log has the trace.", ("hived status",)),
-    "draining": Row("hived is shutting down.", ("hived status",), retryable=True),
+    "internal": Row(
+        "hived made a mistake in {method!r}; the log has the trace.",
+        ("journalctl --user -u hived -e",),
+        darwin=("less ~/.local/state/hived/logs/hived.log",),
+    ),
+    "draining": Row("hived is shutting down.", ("hived serve",), retryable=True),
     "lagged": Row("The events came faster than they were read.", ("hived events",), retryable=True),
-    "deadline": Row("{what} took longer than {seconds:.2f} s.", ("hived status",), retryable=True),
-    "runtime.unsafe": Row("{path} cannot be trusted: {why}.", ("ls -ld {path}",)),
+    "deadline": Row(
+        "Time ran out: {what} took longer than {seconds:.2f} s.",
+        ("{mend}", "hived resolve {endpoint}/{model} --fresh --timeout 10", "hived status"),
+        retryable=True,
+    ),
+    "runtime.unsafe": Row("{path} cannot be trusted: {why}.", ("{mend}", "ls -ld {path}")),
     "runtime.unwritable": Row("{path} cannot be written: {why}.", ("ls -ld {path}",)),
-    "snapshot.foreign": Row("The snapshot {path} is not one of ours: {why}.", ("hived status",)),
+    "disk.full": Row(
+        "There is no room left on the disk of {path}, so hived cannot write there.",
+        ("df -h {path}",),
+    ),
+    "snapshot.foreign": Row("The snapshot {path} is not one of ours: {why}.", ("rm {path}",)),
+    # The machine
+    "model.on_cpu": Row(
+        "{model!r} runs on the CPU only, although this machine has {gpu}.", ("{restart}", "hived status")
+    ),
+    "gpu.driver": Row(
+        "The driver of {gpu} does not answer, so models run on the CPU: {why}.",
+        ("sudo reboot",),
+        wsl=("wsl.exe --shutdown",),
+    ),
+    "gpu.permission": Row(
+        "{path} may not be opened by user {user}, so models run on the CPU.",
+        ("sudo usermod -aG render,video {user}",),
+    ),
     # The configuration
     "configuration.broken": Row(
         "{path} is not valid JSON (line {line}, column {column}: {why}); the last good one is kept.",
         ("python3 -m json.tool {path}",),
     ),
-    "configuration.invalid": Row("{path}: {where} {why}.", ("python3 -m json.tool {path}",)),
+    "configuration.invalid": Row("{path}: {where} {why}.", ("vi {path}",), darwin=("open -t {path}",)),
+    "configuration.duplicate": Row(
+        "{path}: {where} has the address of {first} ({url}) and is like another provider; it is passed over.",
+        ("vi {path}",),
+        darwin=("open -t {path}",),
+    ),
+    "configuration.too_many": Row(
+        "{path} and the environment name {count} servers, and hived watches {most} at most: {where} and what "
+        "comes after it are passed over.",
+        ("vi {path}",),
+        darwin=("open -t {path}",),
+    ),
+    "address.unspecified": Row(
+        "{where} is {written}, which is an address to listen at and not one to call: hived calls {url}, "
+        "other programs may fail, and a server that listens there is open to the network.",
+        ("export {variable}={instead}", "vi {path}"),
+    ),
     "configuration.unreadable": Row("{path} cannot be read: {why}.", ("ls -l {path}",)),
 }
 

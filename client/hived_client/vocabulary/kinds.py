@@ -10,6 +10,14 @@ from __future__ import annotations
 import msgspec
 
 
+class Registry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a name ``HOST/NAMESPACE/MODEL:TAG`` means where it leaves out a part."""
+
+    host: str
+    namespace: str
+    tag: str
+
+
 class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How one kind of server is named, found and called."""
 
@@ -31,6 +39,22 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The command that loads ``{model}`` with a context of ``{asked}`` tokens."""
     pull: str = ""
     """The command that fetches ``{model}``."""
+    registry: Registry | None = None
+    """How its models are named, where a name is made of parts and some may be left out."""
+    start_model: str = ""
+    """The command that starts it with ``{model}`` or ``{file}``, at ``{port}``."""
+    placement: str = ""
+    """The command that shows where its models run."""
+    tools: str = ""
+    """The command that starts it so that ``{model}`` can call tools."""
+    upgrade: str = ""
+    """The command that installs its newest version."""
+    install: str = ""
+    """The command that installs it."""
+    install_darwin: str = ""
+    """The same on macOS, where that is another."""
+    listens_late: bool = False
+    """Whether it takes its port long before it accepts connections there: refused may mean starting."""
     silent_start: float = 0.0
     """Seconds for which a server that has just been started may accept connections and not answer yet."""
 
@@ -45,6 +69,8 @@ LLAMACPP = ProviderKind(
     placeholder_key="sk-no-key-required",
     start="hived start llamacpp --model FILE.gguf",
     load="llama-server --model FILE.gguf --ctx-size {asked}",
+    start_model="hived start llamacpp --model {file}",
+    install="pip install 'hived-local[llamacpp]'",
 )
 OLLAMA = ProviderKind(
     name="ollama",
@@ -56,6 +82,11 @@ OLLAMA = ProviderKind(
     start="ollama serve",
     context_option="num_ctx",
     pull="ollama pull {model}",
+    registry=Registry(host="registry.ollama.ai", namespace="library", tag="latest"),
+    placement="ollama ps",
+    upgrade="curl -fsSL https://ollama.com/install.sh | sh",
+    install="curl -fsSL https://ollama.com/install.sh | sh",
+    install_darwin="brew install ollama",
     silent_start=60.0,
 )
 VLLM = ProviderKind(
@@ -68,6 +99,11 @@ VLLM = ProviderKind(
     placeholder_key="sk-no-key-required",
     start="vllm serve MODEL --host 127.0.0.1",
     load="vllm serve {model} --max-model-len {asked}",
+    start_model="vllm serve {model} --host 127.0.0.1 --port {port}",
+    tools="vllm serve {model} --enable-auto-tool-choice --tool-call-parser hermes",
+    upgrade="pip install --upgrade vllm",
+    install="pip install vllm",
+    listens_late=True,
 )
 LM_STUDIO = ProviderKind(
     name="lm_studio",
@@ -80,6 +116,8 @@ LM_STUDIO = ProviderKind(
     start="lms server start",
     load="lms load {model} --context-length {asked}",
     pull="lms get {model}",
+    placement="lms ps",
+    install="curl -fsSL https://lmstudio.ai/install.sh | bash",
 )
 OPENAI_COMPATIBLE = ProviderKind(
     name="openai_compatible",
@@ -134,3 +172,14 @@ def root_url(url: str) -> str:
     """Return a server's root: no trailing slash, no ``/v1``."""
     url = url.strip().rstrip("/")
     return url.removesuffix("/v1").rstrip("/")
+
+
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of a URL, with the scheme's port where it names none."""
+    scheme, _, rest = url.partition("://")
+    authority = rest.partition("/")[0].rpartition("@")[2]
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        host, port = authority, ""
+    number = int(port) if port.isdecimal() and int(port) < 65_536 else 443 if scheme == "https" else 80
+    return host.strip("[]"), number

@@ -3,6 +3,12 @@
 ``<endpoint>/<model>`` is always valid; ``<provider>/<model>`` picks among the provider's endpoints.
 Prefixes match in any case and a doubled prefix (``ollama/ollama/x``, which Hive writes) is undone.
 llama.cpp matches a model by id, alias, file name or stem.
+
+Ollama's names have parts of which most may be left out, and are compared in any case:
+``registry.ollama.ai/library/x:latest``, ``library/x`` and ``x`` are one model, and it is listed as
+``x:latest``. The namespace is left out only with the host (``registry.ollama.ai/user/x`` is ``user/x``),
+and nothing of another registry's names is (``hf.co/library/x``). A ``:`` separates a tag only behind the
+last ``/``: before it, it belongs to a port. ``:local`` says that the cloud's model is not meant.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hived_client.vocabulary.kinds import ProviderKind, kind_of_prefix
+from hived_client.vocabulary.kinds import ProviderKind, Registry, kind_named, kind_of_prefix
 from hived_client.vocabulary.world import Model
 
 
@@ -46,12 +52,63 @@ def undouble(model: str, prefixes: tuple[str, ...]) -> str:
     return rest if slash and rest and head.casefold() in prefixes else model
 
 
-def find(models: tuple[Model, ...] | None, wanted: str) -> Model | None:
-    """Return the model that this name means: by name, then alias, then file name, then file stem."""
+def find(models: tuple[Model, ...] | None, wanted: str, provider: str = "") -> Model | None:
+    """Return the model that this name means: by name, then alias, then file name, then file stem.
+
+    ``provider``: whose models they are; what may be left out of its names may also be written.
+    """
     if not models:
         return None
-    position = _index(models).get(wanted.casefold())
+    index = _index(models)
+    position = index.get(wanted.casefold())
+    if position is None and provider:
+        kind = kind_named(provider)
+        if kind is not None and kind.registry is not None:
+            position = index.get(full_name(wanted, kind.registry).casefold())
     return None if position is None else models[position]
+
+
+def short_name(written: str, registry: Registry) -> str:
+    """Return a name without what goes without saying: scheme, host and namespace, and the usual tag."""
+    name = written.partition("://")[2] or written
+    parts = name.split("/")
+    if len(parts) == 3 and parts[0].casefold() == registry.host:
+        del parts[0]
+    if len(parts) == 2 and parts[0].casefold() == registry.namespace:
+        del parts[0]
+    model = parts[-1]
+    for usual in (":local", f":{registry.tag}"):
+        if model.casefold().endswith(usual) and len(model) > len(usual):
+            model = model[: -len(usual)]
+    return "/".join((*parts[:-1], model))
+
+
+def full_name(written: str, registry: Registry) -> str:
+    """Return a name as the server lists it: shortened, and always with its tag."""
+    short = short_name(written, registry)
+    return short if ":" in short.rpartition("/")[2] else f"{short}:{registry.tag}"
+
+
+def is_name(written: str, registry: Registry) -> bool:
+    """Tell whether a registry may have something of that name: whether it can be asked for at all."""
+    name = written.partition("://")[2] or written
+    *above, last = name.split("/")
+    model, colon, tag = last.rpartition(":") if ":" in last else (last, "", "")
+    if len(above) > 2 or not _is_part(model, _MARKS) or (colon and not _is_part(tag, _MARKS)):
+        return False
+    if above and not _is_part(above[-1], _MARKS - {"."}):
+        return False
+    return len(above) < 2 or _is_part(above[0], _MARKS | {":"}, longest=350)
+
+
+_MARKS = frozenset("_-.")
+
+
+def _is_part(part: str, marks: frozenset[str], longest: int = 80) -> bool:
+    """Tell whether this is a part of a name: ASCII letters, digits and marks, and first no mark but ``_``."""
+    if not part.isascii() or not 0 < len(part) <= longest or not (part[0].isalnum() or part[0] == "_"):
+        return False
+    return all(letter.isalnum() or letter in marks for letter in part)
 
 
 _MOST_COMPARED = 48

@@ -53,6 +53,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: ModelState | None = None
     progress: float | None = None
     """Share of a download or load that is done, 0 to 1."""
+    since: float | None = None
+    """Since when it is being downloaded or loaded."""
     fault: Fault | None = None
     digest: str | None = None
     size: int | None = None
@@ -70,6 +72,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     adapters: tuple[str, ...] = ()
     locality: Locality | None = None
     """Where it runs, if that is not where its endpoint is."""
+    unplaced: Fault | None = None
+    """Why nobody knows where it runs, although its server is known: a private question is refused with it."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +86,33 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The command that starts it again."""
 
 
+class Installation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What this device has of a server's program, as far as the places tell where it is usually put."""
+
+    found: bool
+    path: str | None = None
+    """The program, where it was found."""
+    owner: str = ""
+    """What starts and stops it (``system unit ollama.service``, ``the Ollama app``); empty: nobody known."""
+    start: str = ""
+    """The command that starts it, through its owner if it has one; empty: the usual one."""
+
+
+class ConfiguredModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a section of the configuration says of a model, or of every model of an endpoint."""
+
+    model: str | None = None
+    """As it was written, with whatever prefixes; ``None``: every model."""
+    num_ctx: int | None = None
+    """Tokens that a call is to set as its context, where the server takes it a call at a time."""
+    max_context_tokens: int | None = None
+    """Tokens that Hive fills with a prompt and its answer together."""
+    max_tokens: int | None = None
+    """Tokens that an answer may have."""
+    origin: str
+    """The section: ``llm``, ``provider_library.phi``, ``providers.ollama``."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One place where a provider is expected or was found."""
 
@@ -89,6 +120,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: str
     url: str
     """Root URL without a trailing slash and without ``/v1``."""
+    aliases: tuple[str, ...] = ()
+    """Other names that somebody gave the same server; each is a prefix as ``name`` is."""
     source: Source
     origin: str = ""
     """Where the URL was read: a place in the configuration, a variable, a default."""
@@ -106,7 +139,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key_ref: str | None = None
     """The environment variable that holds the key. The key itself is never here."""
     warnings: tuple[Fault, ...] = ()
+    configured: tuple[ConfiguredModel, ...] = ()
+    """What the configuration says of its models."""
     process: Process | None = None
+    installation: Installation | None = None
+    """Its program, of a server on this device that is down; ``None``: not looked for."""
     slot: int = -1
     """Row of the beat file that tells when this endpoint was last seen."""
 
@@ -122,6 +159,10 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     id: str
     boot: str
+    broken_plugins: tuple[Fault, ...] = ()
+    """Why it cannot use plug-ins that it found when it started."""
+    problems: tuple[Fault, ...] = ()
+    """What the daemon itself cannot do: write to a disk that is full, say."""
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
