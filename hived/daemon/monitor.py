@@ -13,17 +13,21 @@ from typing import Protocol
 import anyio
 import anyio.abc
 import anyio.to_thread
+import msgspec
 import structlog
 
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
+from hived.daemon.surroundings import Place, Surroundings
 from hived.daemon.watching import ProcessWatch
+from hived.decisions.absence import other_loopbacks, shown_address
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.cadence import Plan, backoff, plan
-from hived.decisions.outcomes import Circumstances, NoAnswer, Observation
+from hived.decisions.outcomes import Circumstances, NoAnswer, Observation, Outcome
 from hived.decisions.transitions import observe, same_place, shelve
 from hived.providers.base import Probe
-from hived_client.vocabulary.world import CALLABLE, Endpoint, Model
+from hived_client.vocabulary.kinds import kind_named
+from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model
 
 KNOCK_TIMEOUT = 1.0
 """Seconds for a knock."""
@@ -36,6 +40,9 @@ PUSH_AGAIN = 5.0
 
 PUSH_LAST = 600.0
 """The same at most, where streams end as soon as they begin: an older router has none."""
+
+PLACE_AGE = 10.0
+"""Seconds before the files of this machine are read again for a server that is still down."""
 
 LATE = 0.05
 """Seconds before the process is sought that took over the port of one that ended."""
@@ -69,6 +76,7 @@ class Monitor:
         random: Callable[[], float],
         clock: Clock,
         shelf: Shelf | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.name = name
         self._probe = probe
@@ -80,6 +88,11 @@ class Monitor:
         self._clock = clock
         self._shelf = shelf
         self._shelved: float | None = None
+        self._surroundings = surroundings
+        self._place: Place | None = None
+        self._placed: float | None = None
+        self._forwarder: str | None = None
+        self._heard: float | None = None
         self._cause = anyio.Event()
         self._asked = 0
         self._answered = 0
@@ -124,6 +137,14 @@ class Monitor:
         while self._answered < wanted and not self._released:
             await self._looked.wait()
 
+    async def join(self) -> None:
+        """Wait for the look that somebody asked for and that is due or under way; at once where none is.
+
+        It may have begun before this was called, so that only what it finds counts, not what it misses.
+        """
+        if self._answered < self._asked and not self._released:
+            await self._looked.wait()
+
     def release(self) -> None:
         """Let whoever waits go: this monitor will not look again."""
         self._released = True
@@ -133,6 +154,7 @@ class Monitor:
         """Watch until the endpoint is no longer in the World."""
         self._watched = self._watching = self._pushing = False
         self._sought = None
+        self._forwarder = None
         async with anyio.create_task_group() as tasks:
             thorough = True
             while True:
@@ -154,6 +176,7 @@ class Monitor:
         began = anyio.current_time()
         outcome = await self._probe.look(endpoint, thorough=thorough)
         latency = anyio.current_time() - began
+        circumstances = await self._circumstances(endpoint, outcome)
         current = self._store.endpoint(self.name)
         if current is None or not same_place(endpoint, current):
             # It moved meanwhile: what the old place said says nothing of the new one.
@@ -163,7 +186,7 @@ class Monitor:
             endpoint=self.name,
             at=self._clock.wall(),
             outcome=outcome,
-            circumstances=self._background.circumstances(endpoint),
+            circumstances=circumstances,
         )
         self._store.update(lambda world: observe(world, observation))
         after = self._store.endpoint(self.name)
@@ -182,6 +205,49 @@ class Monitor:
         looked, self._looked = self._looked, anyio.Event()
         looked.set()
         return after, next_plan
+
+    async def _circumstances(self, endpoint: Endpoint, outcome: Outcome) -> Circumstances:
+        """Gather what else is known, from this machine too where the endpoint is on it."""
+        asked = self._surroundings
+        known = self._background.circumstances(endpoint)
+        if asked is None or locality_of(endpoint.url) != "device":
+            return known
+        if not isinstance(outcome, NoAnswer):
+            self._heard = self._clock.wall()
+            # Before it is believed: what is private must not go through a tunnel in the first moment.
+            if self._forwarder is None:
+                self._forwarder = await asked.forwarder(*host_and_port(endpoint.url))
+            return msgspec.structs.replace(known, forwarder=self._forwarder or "")
+        if outcome.kind != "refused":
+            return known
+        self._forwarder = None
+        if self._placed is None or anyio.current_time() - self._placed >= PLACE_AGE:
+            self._placed = anyio.current_time()
+            self._place = await asked.place(endpoint.provider) or self._place
+        place = self._place or Place()
+        return msgspec.structs.replace(
+            known,
+            launching_since=await self._launching_since(endpoint),
+            other=await self._other_family(endpoint),
+            installation=place.installation,
+            inside=place.inside,
+        )
+
+    async def _launching_since(self, endpoint: Endpoint) -> float | None:
+        """Say since when a process lives that will listen there, for the kinds that take minutes to."""
+        kind = kind_named(endpoint.provider, self._store.world.kinds)
+        if self._surroundings is None or kind is None or not kind.listens_late:
+            return None
+        since = await self._surroundings.launching_since(host_and_port(endpoint.url)[1])
+        # One that has served already is on its way out.
+        return None if since is None or (self._heard is not None and since <= self._heard) else since
+
+    async def _other_family(self, endpoint: Endpoint) -> str:
+        """Return the address of the other family where the same port accepts; a guess asks for none."""
+        for other in () if endpoint.source in GUESSED else other_loopbacks(endpoint.url):
+            if await self._knock(*other):
+                return shown_address(*other)
+        return ""
 
     async def _wait(self, endpoint: Endpoint, next_plan: Plan) -> bool:
         """Wait for cause to look again; return whether nothing of before is to be believed then."""
@@ -206,6 +272,9 @@ class Monitor:
         accepted = await self._knock(*host_and_port(endpoint.url))
         there = endpoint.state != "down"
         if accepted is not there:
+            return True
+        near = locality_of(endpoint.url) == "device"
+        if not there and near and await self._launching_since(endpoint) is not None:
             return True
         if endpoint.state not in CALLABLE:
             # The knock has confirmed all that is known; of a server that is ready it proves too little.
@@ -261,6 +330,7 @@ class Monitor:
                 # Until another process is found the port is knocked at: it may serve on, and die unseen.
                 self._watched = False
                 self._sought = None
+                self._forwarder = None  # whoever has its port now may be another
             if self._visible:
                 # It ended; or it had just gone when it was sought, and another may have its port by now,
                 # which a knock could not tell from it.

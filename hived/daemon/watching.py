@@ -17,6 +17,9 @@ STOP_POLL = 0.5
 """Seconds between two looks at whether a process was stopped (SIGSTOP): a stopped server still accepts
 connections and never answers."""
 
+FOUND_AGE = 1.0
+"""Seconds for which a listener that was found need not be sought again: seeking reads all of /proc."""
+
 
 class ProcessWatch(Protocol):
     """Tells what happens to the process that listens at an address."""
@@ -35,6 +38,7 @@ class SystemProcesses:
     """The processes of this machine. ``run`` looks at all that are watched in one turn of the loop."""
 
     def __init__(self) -> None:
+        self._found: dict[tuple[str, int], tuple[float, int | None]] = {}
         self._watched: dict[int, list[Callable[[], None]]] = {}
         self._stopped: set[int] = set()
 
@@ -50,10 +54,20 @@ class SystemProcesses:
             for told in [each for pid in changed for each in self._watched.get(pid, ())]:
                 told()
 
+    async def listener(self, host: str, port: int) -> int | None:
+        """Find the process that listens at an address; asked again within a second, the same one."""
+        now = anyio.current_time()
+        self._found = {at: known for at, known in self._found.items() if now - known[0] < FOUND_AGE}
+        if (host, port) not in self._found:
+            pid = await anyio.to_thread.run_sync(find_listener, host, port, abandon_on_cancel=True)
+            self._found[host, port] = (anyio.current_time(), pid)
+        return self._found[host, port][1]
+
     async def watch(
         self, host: str, port: int, *, found: Callable[[], None], told: Callable[[], None]
     ) -> None:
-        pid = await anyio.to_thread.run_sync(find_listener, host, port)
+        pid = await self.listener(host, port)
+        self._found.pop((host, port), None)  # when this one has gone, another is to be sought
         identity = identify(pid) if pid is not None else None
         if pid is None or identity is None:
             return

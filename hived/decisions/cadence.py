@@ -82,6 +82,8 @@ def requests_at_rest(endpoint: Endpoint) -> int:
     foreign = any(warning.code == "server.other_dialect" for warning in endpoint.warnings)
     if endpoint.state == "unauthorised" and endpoint.provider == "vllm" and endpoint.key_ref is not None:
         return 3  # what it is, that it wants a key, and that it does not take ours
+    if endpoint.state in CALLABLE and endpoint.provider == "vllm" and not foreign:
+        return 2  # its metrics do not tell which adapters it has
     return 2 if endpoint.state == "unauthorised" or keyed or foreign else 1
 
 

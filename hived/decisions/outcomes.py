@@ -6,9 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from hived_client.vocabulary.world import Model
+from hived_client.vocabulary.world import Installation, Model
 
-Silence = Literal["refused", "unreachable", "dns", "silent", "broken", "redirect", "failed"]
+Silence = Literal["refused", "closed", "unreachable", "dns", "silent", "broken", "redirect", "failed"]
+"""``closed``: refused, while the program that would serve there is open and could be told to."""
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +48,9 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 Outcome = Heard | Locked | Stranger | NoAnswer
 
+Inside = Literal["wsl", "docker", "podman"]
+"""What this system runs in, where its loopback is not that of the machine around it."""
+
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """What else is known at that moment."""
@@ -60,6 +64,15 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """What the log of an ended process says, where that tells why."""
     starting_until: float = 0.0
     """Until when a refused connection to a living process still means that it is starting."""
+    launching_since: float | None = None
+    """When a process began (seconds since the epoch) that will listen there and does not yet."""
+    forwarder: str = ""
+    """The program that listens there, where that hands connections on to who knows where."""
+    other: str = ""
+    """The same port at the other family's loopback (``127.0.0.1:11434``), where that accepts."""
+    installation: Installation | None = None
+    """The server's program on this device; ``None``: not known."""
+    inside: Inside | None = None
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

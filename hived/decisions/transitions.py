@@ -7,12 +7,16 @@ generation. What moves at every look (when, how long) is kept out of the World o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 
-from hived.decisions.addresses import locality_of
+from hived.decisions.absence import why_down
+from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.configured import is_in_use, missing_models
 from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
 from hived_client.resolution import fault_fields
+from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import ProviderKind, kind_named
 from hived_client.vocabulary.world import (
@@ -53,6 +57,8 @@ def expect(world: World, expected: Sequence[Endpoint]) -> World:
                 old,
                 source=endpoint.source,
                 origin=endpoint.origin,
+                aliases=endpoint.aliases,
+                configured=endpoint.configured,
                 key_ref=endpoint.key_ref,
                 process=endpoint.process,
                 reason=endpoint.reason if endpoint.reason is not None else old.reason,
@@ -83,6 +89,13 @@ def introduce(world: World, daemon: Daemon, kinds: tuple[ProviderKind, ...] = ()
     return _next(world, daemon=daemon, kinds=kinds)
 
 
+def complain(world: World, troubles: tuple[Fault, ...]) -> World:
+    """Take in what the daemon itself cannot do just now; nothing, once it can again."""
+    if world.daemon is None or world.daemon.problems == troubles:
+        return world
+    return _next(world, daemon=replace(world.daemon, problems=troubles))
+
+
 def remember(world: World) -> World:
     """Turn a World read from disk into what can be said before the first look: models, but no states.
 
@@ -90,7 +103,7 @@ def remember(world: World) -> World:
     silence; whether they run is not known.
     """
     endpoints = tuple(
-        replace(endpoint, state="unknown", reason=None, since=None, warnings=(), slot=-1)
+        replace(endpoint, state="unknown", reason=None, since=None, warnings=(), installation=None, slot=-1)
         for endpoint in world.endpoints
     )
     return replace(world, endpoints=endpoints, daemon=None, problems=())
@@ -107,9 +120,11 @@ def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> E
                 reason=_loading(endpoint, kind) if outcome.state == "loading" else None,
                 version=outcome.version or endpoint.version,
                 mode=outcome.mode or endpoint.mode,
-                models=outcome.models if outcome.models is not None or endpoint.warnings else endpoint.models,
-                locality=None if outcome.forwards else locality_of(endpoint.url),
-                warnings=(),
+                models=outcome.models
+                if outcome.models is not None or _was_gateway(endpoint)
+                else endpoint.models,
+                locality=None if outcome.forwards or now.forwarder else locality_of(endpoint.url),
+                warnings=_forwarded(endpoint, now, kind),
             )
         case Locked():
             problem = fault("server.unauthorised", **fault_fields(endpoint, kind))
@@ -118,9 +133,9 @@ def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> E
                 state="unauthorised",
                 reason=problem,
                 version=outcome.version or endpoint.version,
-                models=None if endpoint.warnings else endpoint.models,  # those were a gateway's
-                locality=locality_of(endpoint.url),
-                warnings=(),
+                models=None if _was_gateway(endpoint) else endpoint.models,
+                locality=None if now.forwarder else locality_of(endpoint.url),
+                warnings=_forwarded(endpoint, now, kind),
             )
         case Stranger():
             after = _stranger(endpoint, outcome, kind)
@@ -128,21 +143,25 @@ def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> E
             state, problem = _silence(endpoint, outcome, now, kind)
             models = _unloaded(endpoint.models) if state == "down" else endpoint.models
             after = replace(endpoint, state=state, reason=problem, models=models, warnings=())
-    return _dated(endpoint, after, now.at)
+    found = (now.installation or endpoint.installation) if after.state == "down" else None
+    return _dated(endpoint, replace(after, installation=found), now)
 
 
 def problems(world: World) -> tuple[Fault, ...]:
     """Return what a person should know: faults of endpoints that somebody asked for, never of guesses."""
-    found: list[Fault] = []
+    found: list[Fault] = list(world.daemon.problems) if world.daemon is not None else []
+    found += world.daemon.broken_plugins if world.daemon is not None else ()
     if world.configuration is not None and world.configuration.error is not None:
         found.append(world.configuration.error)
     if world.configuration is not None:
         found += world.configuration.problems
     for endpoint in world.endpoints:
-        wanted = endpoint.source not in GUESSED
+        wanted = endpoint.source not in GUESSED or is_in_use(endpoint)
         if wanted and endpoint.reason is not None and not endpoint.reason.retryable:
             found.append(endpoint.reason)
         found += endpoint.warnings
+        found += filter(None, [vulnerable(endpoint, _kind(world, endpoint))])
+        found += missing_models(endpoint, _kind(world, endpoint))
         found += (m.fault for m in endpoint.models or () if m.fault is not None and m.state == "failed")
     return tuple(found)
 
@@ -159,6 +178,7 @@ def _unloaded(models: tuple[Model, ...] | None) -> tuple[Model, ...] | None:
             device=None,
             offload=None,
             progress=None,
+            since=None,
             fault=None,
         )
         for model in models
@@ -197,16 +217,18 @@ def _silence(
     if now.process_alive is False:
         why = f": {now.last_words}" if now.last_words else ""
         return "down", fault("server.ended", **(fields | {"why": why}))
+    if outcome.kind == "closed":
+        return "down", fault("server.closed", **(fields | {"port": host_and_port(endpoint.url)[1]}))
     if outcome.kind == "refused":
-        if now.process_alive and now.at < now.starting_until:
+        if now.launching_since is not None or (now.process_alive and now.at < now.starting_until):
             return "starting", fault("server.starting", **fields)
-        return "down", fault("server.down", **fields)
+        return "down", why_down(endpoint, now, kind, fields)
     if outcome.kind == "silent" and _may_be_starting(endpoint, now, kind):
         return "starting", fault("server.starting", **fields)
     if outcome.kind == "silent":
         return "unreachable", fault("server.silent", **fields)
     if outcome.kind == "dns":
-        host = endpoint.url.partition("://")[2].partition("/")[0]
+        host = urlsplit(endpoint.url).hostname
         return "unreachable", fault("server.dns", **(fields | {"host": host}))
     if outcome.kind == "redirect":
         return "wrong_server", fault("server.redirects", **fields)
@@ -228,14 +250,55 @@ def _loading(endpoint: Endpoint, kind: ProviderKind) -> Fault:
     return fault("server.loading", **fault_fields(endpoint, kind))
 
 
-def _dated(before: Endpoint, after: Endpoint, at: float) -> Endpoint:
+def _was_gateway(endpoint: Endpoint) -> bool:
+    """Tell whether what is known of an endpoint's models was said by something else than its provider."""
+    return any(warning.code == "server.other_dialect" for warning in endpoint.warnings)
+
+
+def _forwarded(endpoint: Endpoint, now: Circumstances, kind: ProviderKind) -> tuple[Fault, ...]:
+    if not now.forwarder:
+        return ()
+    fields = fault_fields(endpoint, kind) | {
+        "program": now.forwarder,
+        "port": host_and_port(endpoint.url)[1],
+    }
+    return (fault("server.forwarded", **fields),)
+
+
+def _dated(before: Endpoint, after: Endpoint, now: Circumstances) -> Endpoint:
     """Date what changed: the state since when, and models that are no longer looked at until when."""
-    since = before.since if before.state == after.state and before.since is not None else at
+    at = now.at
+    if before.state == after.state and before.since is not None:
+        since = before.since
+    elif after.state == "starting" and now.launching_since is not None:
+        since = min(at, now.launching_since)
+    else:
+        since = at
     if after.models is None or after.state in CALLABLE:
         models_at = None
     else:
         models_at = before.models_at or at
-    return replace(after, since=since, models_at=models_at)
+    reason = after.reason
+    if reason is not None and after.state in ("starting", "loading"):
+        # Only the date, which stays: what is said of it is computed by whoever says it (`lasting`).
+        reason = replace(reason, fields=reason.fields | {"since": since})
+    return replace(
+        after, since=since, models_at=models_at, reason=reason, models=_models_dated(before, after, at)
+    )
+
+
+def _models_dated(before: Endpoint, after: Endpoint, at: float) -> tuple[Model, ...] | None:
+    """Date each model that is being loaded or downloaded by the look that saw it begin."""
+    moving = ("loading", "downloading")
+    if after.models is None or not any(model.state in moving for model in after.models):
+        return after.models
+    known = {model.name: model for model in before.models or () if model.state in moving}
+    return tuple(
+        replace(model, since=old.since if (old := known.get(model.name)) and old.state == model.state else at)
+        if model.state in moving
+        else model
+        for model in after.models
+    )
 
 
 def same_place(old: Endpoint, new: Endpoint) -> bool:

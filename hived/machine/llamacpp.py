@@ -224,13 +224,19 @@ def why_it_ended(log: Path, *, since: int = 0, started: bool = False) -> str:
     return lines[-1][:REASON_LENGTH] if lines and not started else ""
 
 
+def is_out_of_memory(words: str) -> bool:
+    """Tell whether the reason of an end is that the model did not fit."""
+    return re.search(_NO_MEMORY, words, re.IGNORECASE) is not None
+
+
+_NO_MEMORY = r"out of memory|\boom\b|failed to allocate|unable to allocate|bad_alloc|not enough memory"
 _TELLING = tuple(
     re.compile(pattern, re.IGNORECASE)
     # The first that occurs is the reason; what stands further down often is its consequence.
     for pattern in (
         r"error while loading shared libraries|Library not loaded",
         r"couldn't bind HTTP server socket|^hived-llamacpp: port ",
-        r"out of memory|\boom\b|failed to allocate|unable to allocate|bad_alloc|not enough memory",
+        _NO_MEMORY,
         r"error loading model|unknown model architecture|failed to apply lora adapter",
         r"^hived-llamacpp: ",
         r"failed to (load|open) (the )?(GGUF|model)",

@@ -19,7 +19,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -108,6 +108,68 @@ def find_listener(host: str, port: int) -> int | None:
     best = min(rank for rank, _ in found)
     # Only the best match counts: where that belongs to somebody else, a worse one is not our server.
     return min((pid for rank, pid in found if rank == best and pid is not None), default=None)
+
+
+def program_of(pid: int) -> str:
+    """Name the program that a process runs (``ssh``); empty where it is gone or not ours to see."""
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""
+
+
+class CommandLines:
+    """The command lines of this machine's processes, each read while it is new and then no more.
+
+    Reading them all costs milliseconds, and is done every two seconds while a server is away; which
+    processes there are is known in a fraction of one. Not safe in two threads at once.
+    """
+
+    READ = 3
+    """Times that a command line is read: between fork and exec it is still the parent's."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, int] = {}
+        self._kept: dict[int, tuple[float, tuple[str, ...]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<CommandLines of {len(self._read)} processes, {len(self._kept)} kept>"
+
+    def find(self, wanted: Callable[[Sequence[str]], bool]) -> list[tuple[float, tuple[str, ...]]]:
+        """Return those that are wanted: when each began (seconds since the epoch), and its words. Blocks.
+
+        ``wanted`` is the same at every call, since what it did not want is not read again. A process
+        that nobody may read, or that ended meanwhile, is left out.
+        """
+        alive = set(psutil.pids())
+        for gone in self._read.keys() - alive:
+            del self._read[gone]
+            self._kept.pop(gone, None)
+        for pid in alive:
+            times = self._read.get(pid, 0)
+            if times < self.READ or (pid in self._kept and not _is_still(pid, self._kept[pid][0])):
+                self._read[pid] = times + 1 if times < self.READ else 1
+                self._keep(pid, wanted)
+        return [self._kept[pid] for pid in sorted(self._kept)]
+
+    def _keep(self, pid: int, wanted: Callable[[Sequence[str]], bool]) -> None:
+        self._kept.pop(pid, None)
+        try:
+            process = psutil.Process(pid)
+            words = tuple(process.cmdline())
+            if wanted(words) and process.status() != psutil.STATUS_ZOMBIE:
+                self._kept[pid] = (process.create_time(), words)
+        except psutil.Error:
+            pass
+
+
+def _is_still(pid: int, began: float) -> bool:
+    """Tell whether a number still is that of the process which began then, and that is no zombie."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - began) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 async def wait_exit(identity: Identity, *, poll: float = 1.0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ def planned(
         (endpoint("ready"), True, 0, AT_REST, None),
         (endpoint("ready", FAR), False, 0, AT_REST, None),
         (endpoint("busy"), False, 0, AT_REST, KNOCK),
+        (msgspec.structs.replace(endpoint("ready"), provider="vllm"), False, 0, 2 * AT_REST, KNOCK),
         (endpoint("sleeping"), True, 0, AT_REST, None),
         (endpoint("unauthorised"), False, 0, 2 * AT_REST, KNOCK),
         (endpoint("ready", key_ref="K", mode="router"), True, 0, 2 * AT_REST, None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hived.decisions.expected import Given, expected
+from hived.decisions.expected import Given, conflicts, expected
 from hived_client.vocabulary.kinds import ProviderKind
 from hived_client.vocabulary.world import SLOTS, Process, Source
 
@@ -100,3 +100,56 @@ def test_there_are_never_more_endpoints_than_rows_and_names_stay_different() -> 
     found = expected(many, watched=("llamacpp",), guess=True)
     assert len(found) == SLOTS
     assert len({e.name.casefold() for e in found}) == SLOTS
+
+
+def test_other_names_of_one_server_are_its_aliases() -> None:
+    each = (
+        given("lab"),
+        given("work", "http://h:1/v1"),
+        given("LAB"),
+        given("other", "http://h:2"),
+        given("Other"),
+        given("WORK"),
+        given("gateway", provider="openai_compatible"),
+        given("llamacpp"),
+    )
+    found = expected(each, watched=(), guess=False)
+    # Not its own name, not another's, not one that is like another provider, and not a provider's prefix.
+    assert [(e.name, e.aliases) for e in found] == [("lab", ("work",)), ("other", ())]
+
+
+def test_an_alias_belongs_to_one_server() -> None:
+    each = (given("a"), given("b", "http://h:2"), given("x"), given("X", "http://h:2"))
+    assert [e.aliases for e in expected(each, watched=(), guess=False)] == [("x",), ()]
+
+
+def ours(name: str, url: str = "http://h:1", provider: str = "llamacpp") -> Given:
+    origin = f"providers.{name}.api_base"
+    return Given(name=name, provider=provider, url=url, source="configuration", origin=origin)
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        (),
+        (ours("a"), ours("b")),
+        (ours("a"), given("hive-llm", provider="openai_compatible")),
+        tuple(ours(f"e{n}", f"http://h:{n + 1}") for n in range(SLOTS)),
+        tuple(ours(f"e{n}", f"http://h:{n % SLOTS + 1}") for n in range(2 * SLOTS)),
+    ],
+)
+def test_what_can_be_watched_is_no_conflict(each: tuple[Given, ...]) -> None:
+    assert conflicts(each, "/c") == ()
+
+
+def test_one_server_that_is_like_two_providers_is_told_with_both_places() -> None:
+    (found,) = conflicts((ours("a"), ours("b", provider="vllm")), "/c")
+    assert found.code == "configuration.duplicate"
+    assert (found.fields["where"], found.fields["first"]) == ("providers.b.api_base", "providers.a.api_base")
+
+
+def test_more_servers_than_are_watched_are_told_once_with_the_first_that_is_not() -> None:
+    (found,) = conflicts(tuple(ours(f"e{n}", f"http://h:{n + 1}") for n in range(SLOTS + 3)), "/c")
+    assert found.code == "configuration.too_many"
+    assert (found.fields["count"], found.fields["most"]) == (SLOTS + 3, SLOTS)
+    assert found.fields["where"] == f"providers.e{SLOTS}.api_base"

@@ -17,7 +17,7 @@ from hived.decisions.outcomes import (
     Silence,
     Stranger,
 )
-from hived.decisions.transitions import configure, expect, introduce, observe, problems, remember
+from hived.decisions.transitions import complain, configure, expect, introduce, observe, problems, remember
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import (
     CALLABLE,
@@ -25,7 +25,9 @@ from hived_client.vocabulary.world import (
     Configuration,
     Daemon,
     Endpoint,
+    Installation,
     Model,
+    ModelState,
     Process,
     Source,
     State,
@@ -160,6 +162,57 @@ def test_a_refusal_is_read_with_what_is_known_of_the_process(
     if code == "server.ended":
         assert "no memory" in found.reason.message
         assert found.reason.hint == PROCESS.restart
+
+
+def test_a_process_that_will_listen_there_is_starting_since_it_began() -> None:
+    found = after(lab("down", since=50.0), no("refused"), launching_since=90.0)
+    assert (found.state, found.since) == ("starting", 90.0)
+    assert found.reason is not None
+    assert found.reason.fields["since"] == 90.0
+    again = after(found, no("refused"), launching_since=90.01)
+    assert again == found
+
+
+def test_what_is_not_ready_says_since_when_and_nothing_that_moves() -> None:
+    first = look(world(lab()), Heard(state="loading"), 100.0)
+    assert first.endpoints[0].reason is not None
+    assert first.endpoints[0].reason.fields["since"] == 100.0
+    assert look(first, Heard(state="loading"), 101.0) is first
+
+
+@pytest.mark.parametrize("state", ["loading", "downloading"])
+def test_a_model_that_moves_has_the_date_of_the_look_that_saw_it_begin(state: ModelState) -> None:
+    def progress(share: float, then: ModelState = state) -> Heard:
+        return Heard(state="ready", models=(Model(name="m", state=then, progress=share), *OTHERS))
+
+    first = look(world(lab()), progress(0.1), 100.0)
+    assert look(first, progress(0.1), 150.0) is first
+    second = look(first, progress(0.2), 200.0)
+    loaded = look(second, progress(1.0, "loaded"), 300.0)
+    again = look(loaded, progress(0.0), 400.0)
+    dates = [w.endpoints[0].models[0].since for w in (first, second, loaded, again) if w.endpoints[0].models]
+    assert dates == [100.0, 100.0, None, 400.0]
+
+
+UNIT = Installation(found=True, path="/o", owner="system unit ollama.service", start="start it")
+
+
+def test_what_is_installed_is_told_while_it_is_down_and_survives_looks_that_know_nothing() -> None:
+    down = look(world(lab()), no("refused"), 100.0, installation=UNIT)
+    assert down.endpoints[0].installation == UNIT
+    assert look(down, no("refused"), 200.0) is down
+    assert look(down, HEARD, 300.0).endpoints[0].installation is None
+    assert remember(down).endpoints[0].installation is None
+
+
+def test_what_hands_connections_on_may_be_anywhere_and_people_are_told() -> None:
+    for outcome in (HEARD, Locked()):
+        found = after(lab(locality="device"), outcome, forwarder="ssh")
+        assert found.locality is None
+        assert [warning.code for warning in found.warnings] == ["server.forwarded"]
+        assert "ssh" in found.warnings[0].message
+        gone = after(found, outcome)
+        assert (gone.locality, gone.warnings) == ("device", ())
 
 
 def test_an_ended_process_is_ended_whatever_else_answers_nothing() -> None:
@@ -364,3 +417,29 @@ def test_no_look_at_any_endpoint_ever_fails_or_loses_it(
     assert found.state != "unknown"
     assert found.since is not None
     assert (found.reason is None) is (found.state in CALLABLE)
+
+
+def test_what_the_daemon_cannot_do_is_a_problem_until_it_can() -> None:
+    daemon = Daemon(version="1", pid=1, started_at=1.0, managed_by="client", socket="/s", id="i", boot="b")
+    trouble = (fault("disk.full", path="/full"),)
+    before = introduce(World(generation=1), daemon)
+    after = complain(before, trouble)
+    assert after.problems == trouble
+    assert after.generation == before.generation + 1
+    assert complain(after, trouble) is after
+    assert complain(after, ()).problems == ()
+    assert complain(World(generation=1), trouble).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [("http://gpu-box:8080", "gpu-box"), ("http://gpu-box", "gpu-box"), ("http://[fe80::1]:80", "fe80::1")],
+)
+def test_a_name_that_cannot_be_resolved_is_named_without_its_port(url: str, host: str) -> None:
+    endpoint = Endpoint(name="a", provider="ollama", url=url, source="configuration")
+    seen = Observation(
+        endpoint="a", at=1.0, outcome=NoAnswer(kind="dns"), circumstances=Circumstances(at=1.0)
+    )
+    reason = observe(World(generation=1, endpoints=(endpoint,)), seen).endpoints[0].reason
+    assert reason is not None
+    assert (reason.code, reason.fields["host"]) == ("server.dns", host)

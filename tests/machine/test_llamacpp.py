@@ -17,6 +17,7 @@ from hived.machine.llamacpp import (
     environment,
     find_program,
     free_port,
+    is_out_of_memory,
     is_port_free,
     supported_flags,
     why_it_ended,
@@ -279,3 +280,18 @@ def test_only_the_end_of_a_log_is_read_and_not_what_an_earlier_start_said(tmp_pa
     path.write_text("out of memory\n")
     assert why_it_ended(path, since=path.stat().st_size) == ""
     assert why_it_ended(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "is_memory"),
+    [
+        ("allocating 8128.00 MiB on device 0: cudaMalloc failed: out of memory", True),
+        ("alloc_tensor_range: failed to allocate CUDA0 buffer of size 8523874304", True),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", True),
+        ("not enough memory for buffer of 9000000000 bytes", True),
+        ("error loading model: unknown model architecture: 'room'", False),
+        ("", False),
+    ],
+)
+def test_an_end_for_lack_of_memory_is_told_from_others(words: str, is_memory: bool) -> None:
+    assert is_out_of_memory(words) == is_memory
