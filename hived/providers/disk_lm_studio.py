@@ -45,6 +45,25 @@ def server_port(folder: str) -> int | None:
     return port if port is not None and port < 65536 else None
 
 
+LISTENER_PORTS = (41343, 52993, 16141, 39414, 22931)
+"""Where LM Studio listens for its own clients, the first that is free, unless it has written down where."""
+
+
+def listener_ports(environment: Mapping[str, str]) -> tuple[int, ...]:
+    """Return where an open LM Studio listens for its own clients, whether or not its HTTP server is started.
+
+    None where there is no LM Studio. Blocks.
+    """
+    folder = studio_folder(environment)
+    if not environment.get("HOME") or not os.path.isdir(folder):
+        return ()
+    path = environment.get("LMS_API_SERVER_INFO_PATH") or os.path.join(
+        folder, ".internal", "http-server.json"
+    )
+    port = count(read_json(path).get("port"))
+    return LISTENER_PORTS if port is None else (port,) if port < 65536 else ()
+
+
 def read_models(folder: str) -> tuple[Model, ...]:
     """Return the models in LM Studio's models folder, by name. Never raises.
 
@@ -52,8 +71,8 @@ def read_models(folder: str) -> tuple[Model, ...]:
     has a model for each, with its quantisation behind a colon.
     """
     models: dict[str, Model] = {}
-    for publisher in _folders(folder):
-        for name in _folders(os.path.join(folder, publisher)):
+    for publisher in folders_in(folder):
+        for name in folders_in(os.path.join(folder, publisher)):
             identity = text(f"{publisher}/{name}")
             if identity is None:
                 continue
@@ -83,7 +102,7 @@ def _of_folder(path: str, identity: str) -> Iterator[Model]:
     yield from found
 
 
-def _folders(path: str) -> list[str]:
+def folders_in(path: str) -> list[str]:
     """Return the folders in one; links to folders are not followed."""
     names: list[str] = []
     try:

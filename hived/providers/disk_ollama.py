@@ -16,7 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from hived.providers.fields import MOST_ITEMS, count, inner, is_object, items, text
-from hived.providers.ollama_words import aliases_of, capabilities_of, is_cloud, parameters_of, quantization_of
+from hived.providers.ollama_words import (
+    aliases_of,
+    capabilities_of,
+    is_cloud,
+    listed_capabilities_of,
+    parameters_of,
+    quantization_of,
+)
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Model
 
@@ -102,7 +109,7 @@ class _Reader:
             quantization=quantization_of(inner(told, "file_type")),
             parameters=parameters_of(inner(told, "model_type")),
             context=count(inner(told, "context_length")),
-            capabilities=capabilities_of(inner(told, "capabilities")),
+            capabilities=(capabilities_of if cloud else listed_capabilities_of)(inner(told, "capabilities")),
             locality="internet" if cloud else None,
         )
 

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from hived.decisions.outcomes import NoAnswer, Silence
+from hived_client.errors import causes_of
 
 CONNECT_TIMEOUT = 1.0
 """Seconds to connect to a server."""
@@ -32,6 +33,9 @@ LARGE = 16 * 1024 * 1024
 """Bytes that an inventory may have."""
 LINE = 1024 * 1024
 """Bytes that a line of an event stream may have."""
+EVENTS_RATE = 128 * 1024
+"""Bytes of events that a server may send in a second for long; ``LINE`` of them may come at once. A router
+that loads models sends some hundreds."""
 PUSH_IDLE = 300.0
 """Seconds after which a silent event stream is opened again."""
 
@@ -103,19 +107,21 @@ class Http:
                 async with self._stream(url, key=key, accept="text/event-stream") as response:
                     if response.status_code != 200:
                         raise Unusable("broken", f"status {response.status_code}")
-                    rest = b""
-                    idle.deadline = anyio.current_time() + PUSH_IDLE
+                    rest, allowed, at = b"", float(LINE), anyio.current_time()
+                    idle.deadline = at + PUSH_IDLE
 
                     def take(chunk: bytes) -> bool:
-                        nonlocal rest
-                        idle.deadline = anyio.current_time() + PUSH_IDLE
+                        nonlocal rest, allowed, at
+                        now = anyio.current_time()
+                        allowed, at = min(LINE, allowed + (now - at) * EVENTS_RATE) - len(chunk), now
+                        idle.deadline = now + PUSH_IDLE
                         *whole, rest = (rest + chunk).split(b"\n")
                         for line in whole:
                             told(line.rstrip(b"\r"))
-                        return len(rest) <= LINE
+                        return len(rest) <= LINE and allowed >= 0.0
 
                     if not await _read(response, take):
-                        raise Unusable("broken", "a line without end")
+                        raise Unusable("broken", "its events are too many or have no end")
         except TimeoutError as error:
             raise Unusable("silent", "nothing came") from error
 
@@ -199,7 +205,7 @@ def _client(*, verify: bool) -> httpx.AsyncClient:
 
 def _unusable(error: Exception) -> Unusable:
     if isinstance(error, httpx.ConnectError):
-        causes = list(_causes(error))
+        causes = causes_of(error)
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
             return Unusable("refused", "connection refused")
         if any(isinstance(cause, socket.gaierror) for cause in causes):
@@ -215,21 +221,6 @@ def _unusable(error: Exception) -> Unusable:
     if isinstance(error, httpx.RemoteProtocolError | httpx.DecodingError):
         return Unusable("broken", "its answer is not HTTP")
     return Unusable("broken", _words(error))
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return every error behind one: ``anyio`` groups those of several addresses."""
-    found: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting and len(found) < 64:
-        one = waiting.pop()
-        if one is None or one in found:
-            continue
-        found.append(one)
-        waiting += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
-    return found
 
 
 def _words(error: Exception) -> str:

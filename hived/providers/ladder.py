@@ -44,12 +44,15 @@ async def name_product(http: Http, url: str, *, timeout: float) -> str:
     return ""
 
 
-async def identify_stranger(http: Http, endpoint: Endpoint, *, timeout: float) -> Stranger:
+async def identify_stranger(
+    http: Http, endpoint: Endpoint, *, timeout: float, name: str | None = None
+) -> Stranger:
     """Say what a server that is not the expected one seems to be, and what it serves, if that is usable.
 
     The whole ladder is climbed once: as long as it stays a stranger, what it seemed to be is believed.
+    ``name``: what ``name_product`` has just said, where it was asked already.
     """
-    known = _seemed(endpoint)
+    known = seemed(endpoint) if name is None else phrase(name)
     seems = phrase(await name_product(http, endpoint.url, timeout=timeout)) if known is None else known
     try:
         listing = await http.get(f"{endpoint.url}/v1/models", limit=MEDIUM, timeout=timeout)
@@ -58,7 +61,8 @@ async def identify_stranger(http: Http, endpoint: Endpoint, *, timeout: float) -
     return Stranger(seems=seems, models=openai_models(listing))
 
 
-def _seemed(endpoint: Endpoint) -> str | None:
+def seemed(endpoint: Endpoint) -> str | None:
+    """Return what a stranger was last taken for, in the words of ``phrase``; ``None`` for no stranger."""
     faults = [endpoint.reason] if endpoint.state == "wrong_server" else list(endpoint.warnings)
     told = [fault.fields.get("seems") for fault in faults if fault is not None]
     return next((seems for seems in told if isinstance(seems, str)), None)

@@ -4,7 +4,8 @@ Facts (measured on the server of 2026-10): every answer carries ``Server: llama.
 loads every path is 503 ``unavailable_error``; ``/health`` is public even with a key, ``/props`` and
 ``/v1/models`` are not. ``/health``, ``/props`` and ``/v1/models`` neither wake a sleeping server nor
 reset its timer, and everything else does, so nothing else is asked. In router mode ``/props?model=X``
-LOADS X unless ``autoload=false`` is added, and can evict another model for it.
+LOADS X unless ``autoload=false`` is added, and can evict another model for it. How far a load or a
+download is stands in the router's events alone: its list of models says only that there is one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from urllib.parse import quote
 import msgspec
 
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
-from hived.providers.fields import count, inner, is_object, items, share, text, texts
+from hived.providers.fields import count, inner, is_object, items, text, texts
 from hived.providers.fingerprint import is_llamacpp
 from hived.providers.http import LARGE, MEDIUM, SMALL, Answer, Http, Unusable
 from hived.providers.ladder import identify_stranger
+from hived.providers.llamacpp_progress import note_progress
 from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Endpoint, Model, ModelState
@@ -37,6 +39,7 @@ class LlamaCpp:
     def __init__(self, http: Http, environment: Mapping[str, str] = os.environ) -> None:
         self._http = http
         self._environment = environment
+        self._progress: dict[str, dict[str, float]] = {}
 
     async def look(self, endpoint: Endpoint, *, thorough: bool) -> Outcome:
         """Ask the server how it is; one request suffices to confirm that nothing changed."""
@@ -59,10 +62,15 @@ class LlamaCpp:
         return endpoint.mode == "router"
 
     async def push(self, endpoint: Endpoint, told: Callable[[], None]) -> None:
-        """Listen to ``/models/sse``; every event is cause for a look, whatever it says."""
+        """Listen to ``/models/sse``; every event is cause for a look, whatever it says.
+
+        How far a model is, which no look could show, is kept for the look to take.
+        """
+        progress = self._progress[endpoint.url] = {}
 
         def line(data: bytes) -> None:
             if data.startswith(b"data:"):
+                note_progress(progress, data.removeprefix(b"data:"))
                 told()
 
         try:
@@ -76,6 +84,9 @@ class LlamaCpp:
             )
         except (Unusable, _Stop):
             return
+        finally:
+            if self._progress.get(endpoint.url) is progress:
+                del self._progress[endpoint.url]
 
     async def _whole(self, endpoint: Endpoint) -> Outcome:
         health = await self._get(endpoint, "/health", SMALL, keyed=False)
@@ -135,6 +146,7 @@ class LlamaCpp:
         if not isinstance(listing.get("data"), list):
             return NoAnswer(kind="broken", why="/models has no list")
         before = {model.name: model for model in endpoint.models or ()}
+        progress = self._progress.get(endpoint.url, {})
         models: dict[str, Model] = {}
         asked = 0
         for entry in items(listing["data"]):
@@ -148,6 +160,8 @@ class LlamaCpp:
                 elif asked < MOST_CHILDREN:
                     asked += 1
                     model = await self._child(endpoint, model)
+            elif model.state in ("loading", "downloading"):
+                model = msgspec.structs.replace(model, progress=progress.get(model.name))
             models[model.name] = model
         return Heard(state="ready", version=version, mode="router", models=tuple(models.values()))
 
@@ -259,7 +273,6 @@ def _routed(entry: Mapping[str, object], endpoint: str) -> Model | None:
             file=_file_argument(inner(entry, "status", "args")),
             state=state,
             fault=problem,
-            progress=share(inner(entry, "status", "progress", "value")),
         ),
         entry,
         None,

@@ -7,31 +7,41 @@ A request for a completion loads a model (just-in-time loading), a listing never
 
 A model of a linked device (LM Link) is listed like any other: documented is no mark of it here, only in the
 SDK. An entry that does carry one is counted as being as far away as can be, so that no private question
-reaches it; one that carries none cannot be told from a model of this device.
+reaches it; one that carries none is one of this device only where the disk vouches for it
+(``lm_studio_places``). That is asked of a server on this device: of another's disk nothing is known.
+
+It is often open without its server being started, which is off until somebody starts it: a listener for
+its own clients then answers the same greeting on another port.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
+from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
 from hived.providers.fields import count, inner, is_object, items, text, texts
 from hived.providers.fingerprint import openai_models
-from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
+from hived.providers.glancing import glance_first
+from hived.providers.http import LARGE, LOOK_TIMEOUT, SMALL, Answer, Http, Unusable
 from hived.providers.ladder import identify_stranger
+from hived.providers.lm_studio_places import Here, Places, unplaced
 from hived.providers.reach import key_for, timeout_for
-from hived_client.vocabulary.world import Endpoint, Model
+from hived_client.vocabulary.world import GUESSED, Endpoint, Model
 
 Level = Literal["v1", "v0", "openai"]
 
 PATHS: dict[Level, str] = {"v1": "/api/v1/models", "v0": "/api/v0/models", "openai": "/v1/models"}
 """Where each level of the API lists models, the newest first."""
 _ELSEWHERE = ("device_identifier", "deviceIdentifier", "device_id", "deviceId")
+CLOSED = "it is open, and its server is not started"
+_NAMES = ("key", "id", "selected_variant")
+"""What an entry calls its model; an instance has a name of its own beside these."""
 _PARAMETERS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([KMBT])(?![a-z])", re.IGNORECASE)
 _POWERS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -44,17 +54,15 @@ class LmStudio:
     def __init__(self, http: Http, environment: Mapping[str, str] = os.environ) -> None:
         self._http = http
         self._environment = environment
+        self._places = Places(environment)
 
     async def look(self, endpoint: Endpoint, *, thorough: bool) -> Outcome:
         """Ask the server what it has; one request suffices for that once its API is known."""
-        try:
-            if not thorough:
-                outcome = await self._glance(endpoint)
-                if outcome is not None:
-                    return outcome
-            return await self._whole(endpoint)
-        except Unusable as error:
-            return error.outcome
+        outcome = await glance_first(endpoint, thorough=thorough, glance=self._glance, whole=self._whole)
+        refused = isinstance(outcome, NoAnswer) and outcome.kind == "refused"
+        if refused and await self._is_open(endpoint):
+            return NoAnswer(kind="closed", why=CLOSED)
+        return outcome
 
     def has_push(self, endpoint: Endpoint) -> bool:
         """Over HTTP it tells nothing by itself."""
@@ -69,11 +77,12 @@ class LmStudio:
             return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
         # It has shown what it is: from here on it may have the key.
         key = key_for(endpoint, self._environment)
+        here = await self._here(endpoint)
         for level, path in PATHS.items():
             listing = await self._get(endpoint, path, LARGE, key=key)
             if _is_refusal(listing):
                 return Locked()
-            models = _read(level, listing)
+            models = _read(level, listing, here)
             if models is not None:
                 version = await self._version(endpoint)
                 return Heard(state="ready", version=version, mode=level, models=models)
@@ -94,8 +103,30 @@ class LmStudio:
         key = key_for(endpoint, self._environment)
         if key is not None and not is_greeting(await self._get(endpoint, "/lmstudio-greeting", SMALL)):
             return None
-        models = _read(level, await self._get(endpoint, PATHS[level], LARGE, key=key))
+        listing = await self._get(endpoint, PATHS[level], LARGE, key=key)
+        models = _read(level, listing, await self._here(endpoint))
         return None if models is None else Heard(state="ready", models=models)
+
+    async def _here(self, endpoint: Endpoint) -> Here | None:
+        """Return what is on this device's disk, for a server on this device."""
+        return await self._places.here() if locality_of(endpoint.url) == "device" else None
+
+    async def _is_open(self, endpoint: Endpoint) -> bool:
+        """Tell whether LM Studio itself is open on this device: whoever takes one question and greets."""
+        if locality_of(endpoint.url) != "device":
+            return False
+        ports = await self._places.ports()
+        last, own = self._places.last_served, host_and_port(endpoint.url)[1]
+        if endpoint.source in GUESSED and last is not None and last != own:
+            return False  # where it serves is known, and that a guess is wrong says nothing
+        for port in ports:
+            url = f"http://127.0.0.1:{port}/lmstudio-greeting"
+            try:
+                return is_greeting(await self._http.get(url, limit=SMALL, timeout=LOOK_TIMEOUT))
+            except Unusable as error:
+                if error.outcome.kind != "refused":
+                    return False
+        return False
 
     async def _version(self, endpoint: Endpoint) -> str | None:
         """Return the version, which newer ones tell; a server that does not is no worse for it."""
@@ -128,14 +159,18 @@ def _is_unknown_path(answer: Answer) -> bool:
     return answer.status == 404 or (isinstance(said, str) and said.startswith("Unexpected endpoint"))
 
 
-def _read(level: Level, answer: Answer) -> tuple[Model, ...] | None:
-    """Return the models of a listing; ``None`` for anything that is not one of that level."""
+def _read(level: Level, answer: Answer, here: Here | None) -> tuple[Model, ...] | None:
+    """Return the models of a listing; ``None`` for anything that is not one of that level.
+
+    ``here``: what is on the disk of the device that they have to be on; ``None`` where nobody can know.
+    """
     document = answer.json()
     if answer.status != 200 or not is_object(document) or "error" in document:
         return None
     if level == "openai":
         owners = {repr(item.get("owned_by")) for item in items(document.get("data"))}
-        return openai_models(answer) if owners <= {"'organization_owner'"} else None
+        listed = openai_models(answer) if owners <= {"'organization_owner'"} else None
+        return None if listed is None else tuple(_placed(model, (), here) for model in listed)
     entries = document.get("models" if level == "v1" else "data")
     if not isinstance(entries, list):
         return None
@@ -145,9 +180,18 @@ def _read(level: Level, answer: Answer) -> tuple[Model, ...] | None:
     read = _of_v1 if level == "v1" else _of_v0
     models: dict[str, Model] = {}
     for entry in items(entries):
+        names = [each for field in _NAMES if (each := text(entry.get(field))) is not None]
         for model in read(entry):
-            models.setdefault(model.name, model)
+            models.setdefault(model.name, _placed(model, names, here))
     return tuple(models.values())
+
+
+def _placed(model: Model, names: Iterable[str], here: Here | None) -> Model:
+    """Add whether it is certain where a model runs, which may have other names than its own."""
+    if here is None or model.locality is not None:
+        return model
+    problem = unplaced(model.name, (model.name, *names), model.size, here)
+    return model if problem is None else msgspec.structs.replace(model, unplaced=problem)
 
 
 def _of_v1(entry: Mapping[str, object]) -> Iterator[Model]:

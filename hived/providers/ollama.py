@@ -4,7 +4,11 @@ Facts (the server of 2026-08, recorded and read): ``/`` is public and always the
 other products answer ``/api/version`` too, and one of them ``/``; ``/api/status`` is its own since 0.16.2.
 It accepts connections seconds before it answers any. ``/api/tags`` and ``/api/ps`` load nothing, nor does
 ``/api/show``; what generates does, so it is never asked. The runner behind a loaded model may be dead:
-``/api/ps`` lists it on, and the next call loads it again. A model that is loading is not listed.
+``/api/ps`` lists it on, and the next call loads it again. A model that is loading is not listed. What
+``/api/tags`` says of a model's tools is too little, and ``/api/show`` is asked once for each such model.
+
+That runner is a ``llama-server`` on a port that the system chooses. It is never taken for a server of its
+own: hived looks at addresses that were given and at default ports, not at whoever listens.
 
 A model can be one of the cloud's, and then the server on this device sends the prompts to the internet.
 ``/api/show`` of such a model asks the cloud, so it is not asked either.
@@ -22,9 +26,18 @@ from hived.decisions.addresses import locality_of
 from hived.decisions.outcomes import Heard, NoAnswer, Outcome, Stranger
 from hived.providers.disk_ollama import manifest_folders, model_folders
 from hived.providers.fields import count, inner, is_object, items, text
+from hived.providers.fingerprint import phrase
+from hived.providers.glancing import glance_first
 from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
-from hived.providers.ladder import identify_stranger, name_product
-from hived.providers.ollama_words import aliases_of, capabilities_of, is_cloud, parameters_of, quantization_of
+from hived.providers.ladder import identify_stranger, name_product, seemed
+from hived.providers.ollama_words import (
+    aliases_of,
+    capabilities_of,
+    is_cloud,
+    listed_capabilities_of,
+    parameters_of,
+    quantization_of,
+)
 from hived.providers.reach import timeout_for
 from hived.providers.watching import can_watch, watch_folders
 from hived_client.vocabulary.world import Endpoint, Model
@@ -39,6 +52,8 @@ MOST_REMEMBERED = 2000
 TURNS = 4
 """Every so many glances, the list of models is glanced at in place of what is loaded."""
 
+_DOUBLES = frozenset(map(phrase, ("LocalAI", "Lemonade", "KoboldCpp")))
+"""Who answers all that an Ollama from before its status does."""
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
@@ -67,14 +82,7 @@ class Ollama:
 
     async def look(self, endpoint: Endpoint, *, thorough: bool) -> Outcome:
         """Ask the server how it is; one request suffices to confirm that nothing changed."""
-        try:
-            if not thorough:
-                outcome = await self._glance(endpoint)
-                if outcome is not None:
-                    return outcome
-            return await self._whole(endpoint)
-        except Unusable as error:
-            return error.outcome
+        return await glance_first(endpoint, thorough=thorough, glance=self._glance, whole=self._whole)
 
     def has_push(self, endpoint: Endpoint) -> bool:
         """Where its models lie on this device and may be read, the folder tells of those that come and go."""
@@ -103,7 +111,9 @@ class Ollama:
 
     async def _glance(self, endpoint: Endpoint) -> Outcome | None:
         """Spend one request; ``None`` where something is not as it was."""
-        if endpoint.version is None or endpoint.models is None or endpoint.warnings:
+        if endpoint.warnings:
+            return await self._glance_at_stranger(endpoint)
+        if endpoint.version is None or endpoint.models is None:
             return None
         turn = self._turns.get(endpoint.url, 0) + 1
         self._turns[endpoint.url] = turn
@@ -125,6 +135,16 @@ class Ollama:
             return None
         kept = {name: m for name, m in known.items() if name in running or not _is_left_over(m)}
         return Heard(state="ready", models=_merged(kept, running))
+
+    async def _glance_at_stranger(self, endpoint: Endpoint) -> Stranger | None:
+        """Ask a server that is used although it is another: ``None`` where it is an Ollama now."""
+        try:
+            if _is_own_status(await self._get(endpoint, "/api/status", SMALL)):
+                return None
+        except Unusable as error:
+            if error.outcome.kind not in ("redirect", "broken"):
+                raise
+        return await self._stranger(endpoint)
 
     # What it is.
 
@@ -148,17 +168,19 @@ class Ollama:
         version = text(inner(document, "version"), 100)
         if told.status != 200 or not is_object(document) or set(document) != {"version"} or version is None:
             return await self._stranger(endpoint)
-        status = await self._get(endpoint, "/api/status", SMALL)
-        if status.status == 200 and is_object(inner(status.json(), "cloud")):
+        if _is_own_status(await self._get(endpoint, "/api/status", SMALL)):
             return version
-        # An Ollama from before 0.16.2, or one of those that pass for one. What passed once is believed.
+        # An Ollama from before 0.16.2, or one of those that pass for one. What passed once is believed, and
+        # so is what was found out.
         if endpoint.version == version:
             return version
+        if seemed(endpoint) in _DOUBLES:
+            return await self._stranger(endpoint)
         name = await name_product(self._http, endpoint.url, timeout=timeout_for(endpoint))
-        return version if name in ("Ollama", "") else await self._stranger(endpoint)
+        return version if name in ("Ollama", "") else await self._stranger(endpoint, name)
 
-    async def _stranger(self, endpoint: Endpoint) -> Stranger:
-        return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint))
+    async def _stranger(self, endpoint: Endpoint, name: str | None = None) -> Stranger:
+        return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint), name=name)
 
     # What its models say of themselves.
 
@@ -217,6 +239,11 @@ class Ollama:
         )
 
 
+def _is_own_status(answer: Answer) -> bool:
+    """Tell whether this is what only an Ollama says at ``/api/status``, since 0.16.2."""
+    return answer.status == 200 and is_object(inner(answer.json(), "cloud"))
+
+
 def _models(answer: Answer) -> dict[str, Model] | None:
     """Read ``/api/tags``, by names in lower case; ``None`` where it is no list."""
     entries = _entries(answer)
@@ -265,7 +292,7 @@ def _listed(entry: Mapping[str, object]) -> Model | None:
         quantization=quantization_of(inner(entry, "details", "quantization_level")),
         parameters=parameters_of(inner(entry, "details", "parameter_size")),
         context=count(inner(entry, "details", "context_length")),
-        capabilities=capabilities_of(entry.get("capabilities")),
+        capabilities=(capabilities_of if cloud else listed_capabilities_of)(entry.get("capabilities")),
         locality="internet" if cloud else None,
     )
 

@@ -47,3 +47,14 @@ def capabilities_of(value: object) -> tuple[str, ...] | None:
     """Return what a model can do; ``None`` where that is not told."""
     told = texts(value)
     return tuple(each for each in CAPABILITIES if each in told) if told else None
+
+
+def listed_capabilities_of(value: object) -> tuple[str, ...] | None:
+    """Return what a model can do as a list tells it; ``None`` where it may be more.
+
+    The list looks for tools in Ollama's own template and not in the one inside the model's file, which most
+    models from elsewhere have alone: ``/api/show`` says ``tools`` of one of which the list says only
+    ``completion``. What ``/api/show`` says is what a call is held to.
+    """
+    told = capabilities_of(value)
+    return None if told is not None and "completion" in told and "tools" not in told else told

@@ -1,4 +1,4 @@
-"""vLLM's ``vllm serve``. Facts recorded with 0.32 and read in 0.33.
+"""vLLM's ``vllm serve``. Facts recorded and tried with 0.32, and read in 0.33.
 
 It binds its port without listening until the model is loaded: while it starts it refuses, and is never
 503. One process serves one base model, under one or more names, and its LoRA adapters. Other products
@@ -9,6 +9,9 @@ Its health lies: with the engine stopped everything but a completion is answered
 tell. A killed engine is a 503 at ``/health``, and only there; the process then ends by itself within some
 five seconds (unless ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` is set), which the watch over the process sees
 first.
+
+Adapters come and go while it runs, and its list tells at once. Its metrics never count a load, whose path
+begins with one that they leave out.
 
 What its GETs never say: whether it can call tools (``--enable-auto-tool-choice``), how large or how
 quantised the model is.
@@ -27,7 +30,8 @@ import msgspec
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome, Stranger
 from hived.providers.fields import count, inner, is_object, items, text
 from hived.providers.fingerprint import header_of, openai_models, owner_of, phrase
-from hived.providers.http import LARGE, SMALL, Answer, Http, Unusable
+from hived.providers.glancing import glance_first
+from hived.providers.http import LARGE, SMALL, Answer, Http
 from hived.providers.ladder import identify_stranger
 from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.world import Endpoint, Model
@@ -46,7 +50,6 @@ _SAMPLE = re.compile(
     rb"\{([^\n]{0,2000})\} ([0-9.eE+]{1,32})\r?$",
     re.MULTILINE,
 )
-_MODEL_NAME = re.compile(rb'model_name="((?:[^"\\\n]|\\.){0,512})"')
 
 
 class Vllm:
@@ -59,15 +62,8 @@ class Vllm:
         self._environment = environment
 
     async def look(self, endpoint: Endpoint, *, thorough: bool) -> Outcome:
-        """Ask the server how it is; one request suffices to confirm that nothing changed."""
-        try:
-            if not thorough:
-                outcome = await self._glance(endpoint)
-                if outcome is not None:
-                    return outcome
-            return await self._whole(endpoint)
-        except Unusable as error:
-            return error.outcome
+        """Ask the server how it is; two requests suffice to confirm that nothing changed."""
+        return await glance_first(endpoint, thorough=thorough, glance=self._glance, whole=self._whole)
 
     def has_push(self, endpoint: Endpoint) -> bool:
         """It tells nothing by itself."""
@@ -116,30 +112,28 @@ class Vllm:
         )
 
     async def _glance(self, endpoint: Endpoint) -> Outcome | None:
-        """Confirm what is known, with one request where nothing goes on; ``None`` where something changed.
+        """Confirm what is known, with two requests where nothing goes on; ``None`` where something changed.
 
-        The metrics say most, and to whoever asks: what serves, that it is vLLM, whether it sleeps or works.
+        The metrics say, to whoever asks, that it is vLLM and whether it sleeps or works. Of adapters that were
+        loaded or unloaded they say nothing, and a call of one that is gone fails: so the list is asked too.
         """
-        if endpoint.mode != COUNTED:
-            return await self._quiet_glance(endpoint) if endpoint.mode == QUIET else None
-        metrics = await self._get(endpoint, "/metrics", METRICS)
-        doing = _doing(metrics)
-        if doing is None or not _names(metrics) <= {model.name for model in endpoint.models or ()}:
+        doing: Doing | None = "ready"
+        if endpoint.mode == COUNTED:
+            doing = _doing(await self._get(endpoint, "/metrics", METRICS))
+        elif endpoint.mode != QUIET:
             return None
-        if (doing == "sleeping") is not (endpoint.state == "sleeping"):
+        elif endpoint.key_ref is not None:
+            # Who gets the key has shown what it is.
+            told = _version(await self._get(endpoint, "/version", SMALL))
+            doing = "ready" if told is not None and told == endpoint.version else None
+        if doing is None or (doing == "sleeping") is not (endpoint.state == "sleeping"):
+            return None
+        listing = await self._get(endpoint, "/v1/models", LARGE, key=key_for(endpoint, self._environment))
+        served = _models(items(inner(listing.json(), "data")), sleeping=doing == "sleeping")
+        if not _is_owner(listing) or served != endpoint.models:
             return None
         # The counters of a dead engine stand still, and a busy one may be dead.
         return (await self._dead(endpoint) if doing == "busy" else None) or Heard(state=doing)
-
-    async def _quiet_glance(self, endpoint: Endpoint) -> Outcome | None:
-        """The same without metrics; what is public must do where the list would need the key."""
-        if endpoint.key_ref is not None:
-            told = await self._get(endpoint, "/version", SMALL)
-            known = endpoint.version is not None and _version(told) == endpoint.version
-            return Heard(state="ready") if known and endpoint.state == "ready" else None
-        listing = await self._get(endpoint, "/v1/models", LARGE)
-        same = _is_owner(listing) and _models(items(inner(listing.json(), "data"))) == endpoint.models
-        return Heard(state="ready") if same else None
 
     async def _dead(self, endpoint: Endpoint) -> NoAnswer | None:
         health = await self._get(endpoint, "/health", SMALL)
@@ -224,10 +218,3 @@ def _doing(metrics: Answer) -> Doing | None:
     if not seen:
         return None
     return "sleeping" if asleep else "busy" if work > 0 else "ready"
-
-
-def _names(metrics: Answer) -> set[str]:
-    """Return the models that the engines' samples are about."""
-    labels = b"\n".join(sample[1] for sample in _SAMPLE.findall(metrics.body))
-    written = {name.decode("utf-8", "replace") for name in _MODEL_NAME.findall(labels)}
-    return {re.sub(r"\\(.)", r"\1", name) for name in written}

@@ -219,7 +219,7 @@ def test_an_entry_says_where_its_server_is(
     path: Path, entry: dict[str, object], given: tuple[str, str | None] | None
 ) -> None:
     settings, _ = read_document(path, {"providers": {"llamacpp": entry}})
-    assert settings.problems == ()
+    assert {each.code for each in settings.problems} <= {"address.unspecified"}
     assert [(each.url, each.key_ref) for each in settings.given] == ([given] if given else [])
 
 
@@ -371,3 +371,67 @@ def test_every_entry_that_cannot_be_used_is_shown(path: Path) -> None:
     path.write_text(json.dumps({"providers": {"one": 1, "two": 2}}))
 
     assert len(read(path)[1].problems) == 2
+
+
+def test_a_context_may_be_given_for_all_models_of_an_entry(path: Path) -> None:
+    document = {
+        "llm": {"provider": "ollama", "model": "x"},
+        "providers": {"ollama": {"num_ctx": 32768}, "lab": LAB | {"num_ctx": 4096}},
+    }
+    settings, configuration = read_document(path, document)
+    assert [
+        (c.provider, c.url, c.model.model, c.model.num_ctx, c.model.origin) for c in settings.configured
+    ] == [
+        ("ollama", None, None, 32768, "providers.ollama"),
+        ("llamacpp", URL, None, 4096, "providers.lab"),
+        ("ollama", None, "x", None, "llm"),
+    ]
+    assert configuration.problems == ()
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "9", True, None, 2**63, [1], {}])
+def test_a_context_that_is_no_number_is_reported_and_the_server_is_watched(
+    path: Path, number: object
+) -> None:
+    settings, configuration = read_document(path, {"providers": {"lab": LAB | {"num_ctx": number}}})
+    assert urls(settings) == [("lab", URL)]
+    assert settings.configured == ()
+    (problem,) = configuration.problems
+    assert "providers.lab.num_ctx is not a whole number of tokens" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("environment", "hint"),
+    [
+        ({"OLLAMA_HOST": "0.0.0.0"}, "export OLLAMA_HOST=127.0.0.1"),
+        ({"OLLAMA_HOST": "[::]:11500"}, "export OLLAMA_HOST='[::1]:11500'"),
+        ({"OLLAMA_HOST": ":11500"}, "export OLLAMA_HOST=127.0.0.1:11500"),
+        ({"LLAMA_ARG_HOST": "0.0.0.0", "LLAMA_ARG_PORT": "9"}, "export LLAMA_ARG_HOST=127.0.0.1"),
+        ({"LLAMA_ARG_HOST": "::"}, "export LLAMA_ARG_HOST=::1"),
+        (
+            {"HOSTED_VLLM_API_BASE": "http://0.0.0.0:8000/v1"},
+            "export HOSTED_VLLM_API_BASE=http://127.0.0.1:8000/v1",
+        ),
+        ({"OLLAMA_HOST": "127.0.0.1"}, None),
+        ({"OLLAMA_HOST": "gpu"}, None),
+        ({"LLAMA_ARG_PORT": "9"}, None),
+    ],
+)
+def test_a_variable_to_listen_at_is_told_without_any_file_and_stops_nothing(
+    path: Path, environment: dict[str, str], hint: str | None
+) -> None:
+    settings, configuration = read(path, environment)
+    assert configuration.state == "missing"
+    assert [p.hint for p in configuration.problems] == ([] if hint is None else [hint])
+    assert {p.code for p in configuration.problems} <= {"address.unspecified"}
+    assert len(settings.given) == 1
+
+
+def test_an_entry_to_listen_at_is_told_ours_and_hives(path: Path) -> None:
+    document = {
+        "llm": {"provider": "ollama", "api_base": "http://0.0.0.0:11434"},
+        "providers": {"lab": LAB | {"api_base": "[::]:8080"}},
+    }
+    settings, configuration = read_document(path, document)
+    assert [p.code for p in configuration.problems] == ["address.unspecified"] * 2
+    assert urls(settings) == [("lab", "http://[::1]:8080"), ("ollama", "http://127.0.0.1:11434")]

@@ -38,7 +38,16 @@ def read(folder: ModelsFolder) -> dict[str, Model]:
 async def test_what_is_read_is_what_the_server_lists(tmp_path: Path) -> None:
     with ollama.Ollama(folder=tmp_path) as server:
         for n, name in enumerate(NAMES):
-            server.add(name, size=1000 + n, parameter_size="26B-A4B", quantization="Q8_0", modified=n)
+            # Of one that is said to lack tools the server is asked for more than its list.
+            able = ("completion", "tools")
+            server.add(
+                name,
+                size=1000 + n,
+                parameter_size="26B-A4B",
+                quantization="Q8_0",
+                capabilities=able,
+                modified=n,
+            )
         server.add("big:cloud", remote=("https://ollama.com:443", "big"), size=0, modified=9)
         http = Http()
         endpoint = Endpoint(name="o", provider="ollama", url=server.url, source="default")
@@ -61,6 +70,23 @@ def test_a_model_has_the_digest_of_its_manifest_and_the_length_of_its_parts(fold
             quantization="Q4_K_M",
             parameters=3_200_000_000,
         )
+    }
+
+
+def test_a_model_that_may_have_tools_in_its_own_template_is_not_said_to_lack_them(
+    folder: ModelsFolder,
+) -> None:
+    for name, told in (
+        ("may", ("completion",)),
+        ("does", ("completion", "tools")),
+        ("embeds", ("embedding",)),
+    ):
+        folder.write(name, config_bytes(capabilities=told), [LAYER])
+    found = {name: model.capabilities for name, model in read(folder).items()}
+    assert found == {
+        "may:latest": None,
+        "does:latest": ("completion", "tools"),
+        "embeds:latest": ("embedding",),
     }
 
 

@@ -265,3 +265,23 @@ async def test_who_listens_can_be_cancelled(http: Http) -> None:
             tasks.start_soon(listen)
             await heard.wait()
             tasks.cancel_scope.cancel()
+
+
+class Floods(HttpLoopback):
+    """Events that never stop, each of them short."""
+
+    def answer(self, request: Request) -> Reply:
+        headers = (("Content-Type", "text/event-stream"), ("Connection", "close"))
+        return Reply(headers=headers, body=iter(lambda: b"data: {}\n\n" * 500, b""))
+
+
+async def test_a_flood_of_events_is_cut_off(http: Http) -> None:
+    told = 0
+
+    def count(line: bytes) -> None:
+        nonlocal told
+        told += 1
+
+    with Floods() as server, anyio.fail_after(10.0), pytest.raises(Unusable, match="too many"):
+        await http.listen(server.url, count, timeout=5.0)
+    assert told < 300_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -12,12 +12,13 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Outcome, Stranger
-from hived.decisions.transitions import observe
+from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome, Stranger
 from hived.providers.http import LARGE, LOOK_TIMEOUT, Http
 from hived.providers.llamacpp import LlamaCpp
 from hived.providers.reach import key_for
-from hived_client.vocabulary.world import Endpoint, Model, World
+from hived_client.vocabulary.world import Endpoint, Model
+from tests.providers.looking import KEY, Looking, believing, looking
+from tests.providers.looking import at as given
 from tests.servers import llamacpp, strangers
 from tests.servers.llamacpp_router import LlamaCppRouter
 from tests.servers.loading import LlamaCppLoading
@@ -26,7 +27,6 @@ from tests.servers.strangers import LIES, LyingLlamaCpp, Redirects
 
 pytestmark = pytest.mark.anyio
 replace = msgspec.structs.replace
-KEY = "KEY"
 
 # A real server, and each of many lies, is met on one backend; what differs between the two is met on both.
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -35,54 +35,12 @@ MODELS = (Model(name="m", state="loaded", file="/m.gguf", loaded_context=512),)
 
 
 def at(url: str, **more: object) -> Endpoint:
-    return Endpoint(
-        name="lab",
-        provider="llamacpp",
-        url=url,
-        source="configuration",
-        locality="device",
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def believing(endpoint: Endpoint, outcome: Outcome) -> Endpoint:
-    """Return the endpoint as the World has it after that look."""
-    seen = Observation(endpoint="lab", at=1.0, outcome=outcome, circumstances=Circumstances(at=1.0))
-    return observe(World(generation=0, endpoints=(endpoint,)), seen).endpoints[0]
-
-
-class Looking:
-    """A probe, and how many requests each of its looks cost."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.http = Http()
-        self.probe = LlamaCpp(self.http, environment)
-        self.cost = 0
-
-    async def look(self, endpoint: Endpoint, *, thorough: bool = True) -> Outcome:
-        before = self.http.requests
-        outcome = await self.probe.look(endpoint, thorough=thorough)
-        self.cost = self.http.requests - before
-        return outcome
-
-    async def heard(self, endpoint: Endpoint, *, thorough: bool = True) -> Heard:
-        outcome = await self.look(endpoint, thorough=thorough)
-        assert isinstance(outcome, Heard), outcome
-        return outcome
-
-
-@contextlib.asynccontextmanager
-async def looking(**environment: str) -> AsyncIterator[Looking]:
-    one = Looking(environment)
-    try:
-        yield one
-    finally:
-        await one.http.aclose()
+    return given("llamacpp", url, locality="device", **more)
 
 
 @pytest.fixture
 async def eye() -> AsyncIterator[Looking]:
-    async with looking(LAB_KEY=KEY) as one:
+    async with looking(LlamaCpp, LAB_KEY=KEY) as one:
         yield one
 
 
@@ -149,7 +107,7 @@ def test_looking_never_wakes_a_sleeping_server() -> None:
     extra = ("--threads", "1", "--parallel", "1", "--sleep-idle-seconds", "1")
 
     async def watch(server: llamacpp.LlamaCpp) -> None:
-        async with looking() as eye:
+        async with looking(LlamaCpp) as eye:
             endpoint = at(server.url)
             with anyio.fail_after(15.0):
                 while endpoint.state != "sleeping":
@@ -179,7 +137,7 @@ async def test_a_real_server_with_a_key(eye: Looking, tmp_path: Path) -> None:
     extra = ("--threads", "1", "--parallel", "1", "--api-key-file", str(tmp_path / "key"))
     with llamacpp.LlamaCpp(extra=extra) as server:
         for ref in (None, "UNSET", "WRONG"):
-            async with looking(WRONG="nonsense") as other:
+            async with looking(LlamaCpp, WRONG="nonsense") as other:
                 assert await other.look(at(server.url, key_ref=ref)) == Locked()
         locked = believing(at(server.url, key_ref="LAB_KEY"), Locked())
         found = await eye.heard(locked)
@@ -307,14 +265,23 @@ async def test_a_model_that_loads_or_is_downloaded_is_seen_on_its_way(eye: Looki
         assert states(found) == {"tiny-a": "loading", "tiny-b": "unloaded", "user/repo:Q4": "downloading"}
 
 
-async def test_progress_is_a_share_or_nothing(eye: Looking) -> None:
-    def entry(name: str, value: bytes) -> bytes:
-        return b'{"id":"%s","status":{"value":"loading","progress":{"value":%s}}}' % (name.encode(), value)
-
-    listing = b'{"data":[%s]}' % b",".join([entry("a", b"0.5"), entry("b", b"7"), entry("c", b'"x"')])
-    with LyingLlamaCpp(props=b'{"role":"router"}', models=listing) as server:
-        found = await eye.heard(at(server.url))
-        assert [model.progress for model in found.models or ()] == [0.5, None, None]
+async def test_how_far_a_model_is_comes_from_the_events_for_as_long_as_they_come(eye: Looking) -> None:
+    with LlamaCppRouter(load_seconds=30.0) as server:
+        endpoint = at(server.url)
+        told: list[None] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(eye.probe.push, endpoint, lambda: told.append(None))
+            await anyio.to_thread.run_sync(server.wait_sse_clients, 1)
+            server.start_download("user/repo:Q4")
+            server.progress_download("user/repo:Q4", done=1, total=4)
+            with anyio.fail_after(10.0):
+                while len(told) < 2:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            progress = {m.name: m.progress for m in (await eye.heard(endpoint)).models or ()}
+            assert progress == {"tiny-a": None, "tiny-b": None, "user/repo:Q4": 0.25}
+            tasks.cancel_scope.cancel()
+        progress = {m.name: m.progress for m in (await eye.heard(endpoint)).models or ()}
+        assert progress["user/repo:Q4"] is None
 
 
 @on_trio

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
 from hived.decisions.cadence import requests_at_rest
 from hived.decisions.outcomes import Locked, NoAnswer, Stranger
-from hived.providers.lm_studio import LmStudio, parameters
-from hived_client.resolution import Question, Refusal, WorldCatalogue, answer
+from hived.providers.lm_studio import CLOSED, LmStudio, _read, parameters
+from hived_client.resolution import Question, Refusal, Target, WorldCatalogue, answer
 from hived_client.vocabulary.world import Endpoint, Model, World
 from tests.providers.looking import KEY, NASTY, Looking, Says, at, believing, looking
 from tests.servers import lm_studio
-from tests.servers.lm_studio import EMBEDDER, GEMMA, QWEN, Level, Stored
+from tests.servers.lm_studio import EMBEDDER, GEMMA, QWEN, Level, Listener, Stored, usual_models
+from tests.servers.lm_studio_home import install
 from tests.servers.loopback import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -37,8 +40,15 @@ class NotingLmStudio(lm_studio.LmStudio):
 
 
 @pytest.fixture
-async def eye() -> AsyncIterator[Looking]:
-    async with looking(LmStudio, LAB_KEY=KEY, WRONG="nonsense") as one:
+def home(tmp_path: Path) -> Path:
+    """A home whose LM Studio has the usual models, and was never linked."""
+    install(tmp_path, usual_models())
+    return tmp_path
+
+
+@pytest.fixture
+async def eye(home: Path) -> AsyncIterator[Looking]:
+    async with looking(LmStudio, HOME=str(home), LAB_KEY=KEY, WRONG="nonsense") as one:
         yield one
 
 
@@ -142,8 +152,11 @@ async def test_an_update_is_seen_by_a_glance_that_no_longer_fits(eye: Looking) -
         assert (older.mode, eye.cost) == ("v0", 1 + 4)
 
 
-async def test_a_model_that_is_said_to_be_elsewhere_is_kept_from_private_questions(eye: Looking) -> None:
+async def test_a_model_that_is_said_to_be_elsewhere_is_kept_from_private_questions(
+    eye: Looking, home: Path
+) -> None:
     here, there = Stored("a/here"), Stored("a/there", device="studio-mac")
+    install(home, (here, there))
     with lm_studio.LmStudio((here, there), marks_devices=True) as server:
         endpoint = await eye.learnt(given(server.url))
         assert [(model.name, model.locality) for model in endpoint.models or ()] == [
@@ -155,6 +168,147 @@ async def test_a_model_that_is_said_to_be_elsewhere_is_kept_from_private_questio
         assert isinstance(refused, Refusal)
         assert refused.fault.code == "model.remote"
         assert not isinstance(answer(catalogue, Question(model="lab/a/here", private=True)), Refusal)
+
+
+# Where a model runs.
+
+
+def private(endpoint: Endpoint, model: str, how: bool | Literal["lan"] = True) -> Target | Refusal:
+    """Ask for a model that no other device may run."""
+    found = answer(
+        WorldCatalogue(World(generation=1, endpoints=(endpoint,))),
+        Question(model=f"lab/{model}", private=how),
+    )
+    assert isinstance(found, Target | Refusal)
+    return found
+
+
+@pytest.mark.parametrize("level", ["v1", "v0", "openai"])
+async def test_what_is_not_on_this_disk_may_be_a_linked_devices(
+    eye: Looking, home: Path, level: Level
+) -> None:
+    here, there = Stored(QWEN, size=5_000_000_000), Stored("openai/gpt-oss-20b", device="studio-mac")
+    install(home, (here, there))
+    with lm_studio.LmStudio((here, there), level=level) as server:
+        endpoint = await eye.learnt(given(server.url))
+        assert [model.unplaced is None for model in endpoint.models or ()] == [True, False]
+        assert isinstance(private(endpoint, QWEN), Target)
+        for how in (True, "lan"):
+            refused = private(endpoint, there.key, how)
+            assert isinstance(refused, Refusal)
+            assert refused.fault.code == "model.maybe_linked"
+            assert "it is not in the models folder of this device" in refused.fault.message
+            assert refused.fault.hint == "lms get openai/gpt-oss-20b"
+        target = private(endpoint, there.key, False)
+        assert isinstance(target, Target)
+        assert target.locality is None
+        assert await eye.learnt(endpoint, thorough=False) == endpoint
+        assert (eye.cost, server.loads) == (1, [])
+
+
+async def test_a_model_that_comes_to_this_disk_is_this_devices(eye: Looking, home: Path) -> None:
+    there = Stored("openai/gpt-oss-20b", size=12_000_000_000)
+    with lm_studio.LmStudio((there,)) as server:
+        endpoint = await eye.learnt(given(server.url))
+        assert isinstance(private(endpoint, there.key), Refusal)
+        install(home, (*usual_models(), there))
+        assert isinstance(private(await eye.learnt(endpoint, thorough=False), there.key), Target)
+
+
+async def test_where_lm_link_is_in_use_no_model_is_certainly_this_devices(eye: Looking, home: Path) -> None:
+    install(home, usual_models(), link="on")
+    with lm_studio.LmStudio() as server:
+        endpoint = await eye.learnt(given(server.url))
+        refused = private(endpoint, QWEN)
+        assert isinstance(refused, Refusal)
+        assert (refused.fault.code, refused.fault.hint) == ("model.maybe_linked", "lms link disable")
+        install(home, usual_models(), link="off")
+        assert isinstance(private(await eye.learnt(endpoint), QWEN), Target)
+
+
+async def test_where_this_disk_says_nothing_a_private_question_is_refused(tmp_path: Path) -> None:
+    for environment in ({}, {"HOME": str(tmp_path / "nobody")}):
+        async with looking(LmStudio, **environment) as eye:
+            with lm_studio.LmStudio() as server:
+                endpoint = await eye.learnt(given(server.url))
+                refused = private(endpoint, QWEN)
+                assert isinstance(refused, Refusal)
+                assert "cannot be read" in refused.fault.message
+                assert refused.fault.hint.startswith("ls -ld " if environment else "lms link disable")
+                assert isinstance(private(endpoint, QWEN, False), Target)
+
+
+async def test_every_instance_is_where_its_model_is(eye: Looking) -> None:
+    with lm_studio.LmStudio() as server:
+        server.load(QWEN, name="worker")
+        server.load(QWEN)
+        found = await eye.heard(given(server.url))
+        assert {model.name for model in found.models or ()} > {QWEN, "worker", f"{QWEN}:2"}
+        assert [model.name for model in found.models or () if model.unplaced is not None] == []
+
+
+async def test_of_the_disk_of_another_device_nothing_is_asked(home: Path) -> None:
+    async with looking(LmStudio) as eye:
+        with lm_studio.LmStudio() as server:
+            listing = await eye.http.get(f"{server.url}/api/v1/models", limit=1 << 20, timeout=1.0)
+            assert [m.unplaced for m in _read("v1", listing, None) or ()] == [None] * 3
+
+
+# An app that is open without its server.
+
+
+async def test_an_open_app_whose_server_is_not_started_is_told_from_one_that_is_not_there(
+    eye: Looking, home: Path, unused_port: int
+) -> None:
+    url = f"http://127.0.0.1:{unused_port}"
+    with Listener() as listener:
+        install(home, listener=listener.port)
+        endpoint = await eye.learnt(given(url))
+        assert eye.cost == 2
+        assert (endpoint.state, endpoint.reason and endpoint.reason.code) == ("down", "server.closed")
+        assert endpoint.reason is not None
+        assert endpoint.reason.hint == f"lms server start --port {unused_port}"
+        assert listener.requests == [("GET", "/lmstudio-greeting")]
+    endpoint = await eye.learnt(endpoint)
+    assert endpoint.reason is not None
+    assert (endpoint.state, endpoint.reason.code) == ("down", "server.down")
+
+
+async def test_its_listener_is_sought_where_it_may_be_and_strangers_are_not_believed(
+    eye: Looking, home: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = given(f"http://127.0.0.1:{unused_port}")
+    with Listener() as listener, Says({"/lmstudio-greeting": (200, b'{"error":"Unexpected"}')}) as other:
+        monkeypatch.setattr("hived.providers.disk_lm_studio.LISTENER_PORTS", (unused_port, listener.port))
+        assert await eye.look(endpoint) == NoAnswer(kind="closed", why=CLOSED)
+        monkeypatch.setattr("hived.providers.disk_lm_studio.LISTENER_PORTS", (other.port, listener.port))
+        outcome = await eye.look(endpoint)
+        assert isinstance(outcome, NoAnswer)
+        assert outcome.kind == "refused"
+        assert len(listener.requests) == 1
+    async with looking(LmStudio, HOME=str(home / "nobody")) as elsewhere:
+        assert isinstance(await elsewhere.look(endpoint), NoAnswer)
+        assert elsewhere.cost == 1  # whoever has no LM Studio is not searched for one
+
+
+async def test_a_default_port_is_not_where_it_is_closed_if_it_serves_at_another(
+    eye: Looking, home: Path, unused_port: int
+) -> None:
+    endpoint = given(f"http://127.0.0.1:{unused_port}")
+    with Listener() as listener:
+        folder = install(home, listener=listener.port)
+        for port, guessed, kind in (
+            (unused_port, True, "closed"),
+            (unused_port + 1, False, "closed"),
+            (unused_port + 1, True, "refused"),
+        ):
+            (folder / ".internal" / "http-server-config.json").write_text(json.dumps({"port": port}))
+            outcome = await eye.look(replace(endpoint, source="default") if guessed else endpoint)
+            assert isinstance(outcome, NoAnswer)
+            assert outcome.kind == kind
+
+
+# What is written.
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ import anyio
 import msgspec
 import pytest
 
-from hived.decisions.outcomes import Circumstances, Heard, NoAnswer, Observation, Outcome, Stranger
-from hived.decisions.transitions import observe
-from hived.providers.http import Http
+from hived.decisions.cadence import requests_at_rest
+from hived.decisions.outcomes import Heard, NoAnswer, Stranger
 from hived.providers.ollama import MOST_SHOWN, TURNS, Ollama
 from hived.providers.ollama_words import aliases_of, is_cloud, parameters_of
 from hived_client.resolution import Question, Refusal, Target, WorldCatalogue, answer
 from hived_client.vocabulary.world import Endpoint, Model, World
+from tests.providers.looking import Looking, believing, looking
+from tests.providers.looking import at as given
 from tests.servers import ollama, strangers
 from tests.servers.emulators import EMULATORS, Emulator
 from tests.servers.loopback import HttpLoopback, Loopback, Reply, Request, json_bytes
@@ -26,57 +27,29 @@ WHOLE = 5
 """Requests of a whole look: three to know it by, two for its models."""
 DIGEST = "a" * 64
 
+# How many questions it takes is counted exactly: a stranger's log is not ours to fill. The rungs of the
+# ladder ask for 14 places in all where none of them fits, as both of SGLang's are then asked for and vLLM's
+# list is only where a version is; an Ollama is known at the seventh.
+WHOLE_LADDER = 14
+RUNGS_TO_OLLAMA = 7
+QUESTIONS = {
+    "LocalAI": 3 + 3 + 1,  # the three by which an Ollama is known, the rungs up to its own, its list
+    "Lemonade": 3 + 5 + 1,
+    "KoboldCpp": 3 + 2 + 1,
+    "Docker Model Runner": 1 + 6 + 1,  # the first of the three already says that it is none
+    "llama-swap": 1 + 7 + 1,
+}
+"""Requests of the first look at each."""
+
 
 def at(url: str, **more: object) -> Endpoint:
-    return Endpoint(
-        name="ollama",
-        provider="ollama",
-        url=url,
-        source="configuration",
-        locality="device",
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def believing(endpoint: Endpoint, outcome: Outcome) -> Endpoint:
-    """Return the endpoint as the World has it after that look."""
-    seen = Observation(endpoint="ollama", at=1.0, outcome=outcome, circumstances=Circumstances(at=1.0))
-    return observe(World(generation=0, endpoints=(endpoint,)), seen).endpoints[0]
-
-
-class Looking:
-    """A probe, and how many requests each of its looks cost."""
-
-    def __init__(self, **environment: str) -> None:
-        self.http = Http()
-        self.probe = Ollama(self.http, environment)
-        self.cost = 0
-
-    async def look(self, endpoint: Endpoint, *, thorough: bool = True) -> Outcome:
-        before = self.http.requests
-        outcome = await self.probe.look(endpoint, thorough=thorough)
-        self.cost = self.http.requests - before
-        return outcome
-
-    async def heard(self, endpoint: Endpoint, *, thorough: bool = True) -> Heard:
-        outcome = await self.look(endpoint, thorough=thorough)
-        assert isinstance(outcome, Heard), outcome
-        return outcome
-
-    async def seen(self, endpoint: Endpoint, *, thorough: bool = True) -> Endpoint:
-        """Look, and return the endpoint as it is believed afterwards."""
-        return believing(endpoint, await self.heard(endpoint, thorough=thorough))
-
-
-MOST_QUESTIONS = 18
-"""Requests that a stranger may be asked, once, before nobody knows it."""
+    return given("ollama", url, locality="device", **more)
 
 
 @pytest.fixture
 async def eye() -> AsyncIterator[Looking]:
-    one = Looking()
-    yield one
-    await one.http.aclose()
+    async with looking(Ollama) as one:
+        yield one
 
 
 @pytest.fixture
@@ -159,7 +132,7 @@ async def test_a_model_is_found_without_its_tag_and_in_any_case(
     eye: Looking, server: ollama.Ollama, name: str
 ) -> None:
     server.add("llama3.2")
-    found = ask(await eye.seen(at(server.url)), f"ollama/{name}")
+    found = ask(await eye.learnt(at(server.url)), f"ollama/{name}")
     assert isinstance(found, Target)
     assert (found.model, found.api_base) == ("ollama_chat/llama3.2:latest", server.url)
     assert found.extra == {"num_ctx": 2048}
@@ -180,7 +153,7 @@ async def test_the_share_on_an_accelerator_is_told_or_unknown(eye: Looking, serv
     for n, (size, size_vram, *_) in enumerate(SHARES):
         server.add(f"m:{n}")
         server.load(f"m:{n}", size=size, size_vram=size_vram)
-    found = models(await eye.seen(at(server.url)))
+    found = models(await eye.learnt(at(server.url)))
     for n, (*_, offload, device) in enumerate(SHARES):
         model = found[f"m:{n}"]
         assert (model.state, model.offload, model.device) == ("loaded", offload, device)
@@ -193,8 +166,8 @@ async def test_a_cloud_model_is_on_the_internet_though_its_server_is_here(
     server.add("stub:cloud")
     server.add("hidden", remote=("https://ollama.com:443", "x"), context_length=None, capabilities=None)
     server.add("own")
-    endpoint = await eye.seen(at(server.url))
-    assert eye.cost == WHOLE  # and nobody was asked to ask the cloud
+    endpoint = await eye.learnt(at(server.url))
+    assert eye.cost == WHOLE + 1  # the own one is asked; nobody was asked to ask the cloud
     found = models(endpoint)
     assert found.pop("own:latest").locality is None
     assert {(model.locality, model.state, model.size) for model in found.values()} == {
@@ -213,11 +186,11 @@ async def test_what_runs_is_listed_though_its_file_is_deleted_until_it_ends(
     server.add("m")
     server.load("m")
     server.remove("m")
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     assert states(endpoint) == {"m:latest": "loaded"}
     assert models(endpoint)["m:latest"].size is None
     server.unload("m")
-    assert states(await eye.seen(endpoint, thorough=False)) == {}
+    assert states(await eye.learnt(endpoint, thorough=False)) == {}
     assert eye.cost == 1
 
 
@@ -227,9 +200,9 @@ async def test_what_ran_before_a_pull_is_not_the_model_that_was_pulled(
     server.add("m", digest=DIGEST)
     server.load("m")
     server.add("m", digest="b" * 64)
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     assert states(endpoint) == {"m:latest": "unloaded"}
-    assert await eye.seen(endpoint, thorough=False) == endpoint
+    assert await eye.learnt(endpoint, thorough=False) == endpoint
     assert eye.cost == 1
 
 
@@ -238,9 +211,9 @@ async def test_a_killed_runner_is_believed_since_the_next_call_mends_it(
 ) -> None:
     server.add("m")
     server.load("m")
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     server.kill_runner("m")
-    assert await eye.seen(endpoint) == endpoint
+    assert await eye.learnt(endpoint) == endpoint
     assert isinstance(ask(endpoint, "ollama/m"), Target)
 
 
@@ -250,10 +223,10 @@ async def test_a_killed_runner_is_believed_since_the_next_call_mends_it(
 async def test_a_glance_costs_one_request_and_changes_nothing(eye: Looking, server: ollama.Ollama) -> None:
     server.add("m")
     server.load("m", size=10, size_vram=5)
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     server.requests.clear()
     for _ in range(2 * TURNS):
-        assert await eye.seen(endpoint, thorough=False) == endpoint
+        assert await eye.learnt(endpoint, thorough=False) == endpoint
         assert eye.cost == 1
     paths = [path for _, path in server.requests]
     assert paths == (["/api/ps"] * (TURNS - 1) + ["/api/tags"]) * 2
@@ -263,10 +236,10 @@ async def test_a_glance_sees_what_was_loaded_and_unloaded(eye: Looking, server: 
     server.add("a")
     server.add("b")
     server.load("a", size=10, size_vram=10, context_length=4096)
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     server.unload("a")
     server.load("b", size=10, context_length=1024)
-    after = await eye.seen(endpoint, thorough=False)
+    after = await eye.learnt(endpoint, thorough=False)
     assert eye.cost == 1
     assert states(after) == {"a:latest": "unloaded", "b:latest": "loaded"}
     gone, come = after.models or ()
@@ -278,11 +251,11 @@ async def test_a_glance_sees_what_was_loaded_and_unloaded(eye: Looking, server: 
 async def test_a_glance_that_sees_a_new_model_run_becomes_a_whole_look(
     eye: Looking, server: ollama.Ollama
 ) -> None:
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     server.add("new")
     server.load("new")
-    assert states(await eye.seen(endpoint, thorough=False)) == {"new:latest": "loaded"}
-    assert eye.cost == 1 + WHOLE
+    assert states(await eye.learnt(endpoint, thorough=False)) == {"new:latest": "loaded"}
+    assert eye.cost == 1 + WHOLE + 1  # what it can do, once
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "again"])
@@ -290,7 +263,7 @@ async def test_a_model_that_comes_or_goes_unseen_is_known_within_a_few_glances(
     eye: Looking, server: ollama.Ollama, change: str
 ) -> None:
     server.add("m")
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     match change:
         case "add":
             server.add("n")
@@ -300,23 +273,23 @@ async def test_a_model_that_comes_or_goes_unseen_is_known_within_a_few_glances(
             server.add("m", size=5)
     costs = []
     for _ in range(TURNS):
-        endpoint = await eye.seen(endpoint, thorough=False)
+        endpoint = await eye.learnt(endpoint, thorough=False)
         costs.append(eye.cost)
-    assert costs == [1] * (TURNS - 1) + [1 + WHOLE]
-    assert endpoint == await eye.seen(endpoint)
+    assert costs == [1] * (TURNS - 1) + [1 + WHOLE + (change != "remove")]
+    assert endpoint == await eye.learnt(endpoint)
 
 
 @pytest.mark.parametrize("wrong", [{"version": None}, {"models": None}])
 async def test_a_glance_at_what_is_not_known_is_a_whole_look(
     eye: Looking, server: ollama.Ollama, wrong: dict[str, object]
 ) -> None:
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     await eye.look(replace(endpoint, **wrong), thorough=False)
     assert eye.cost == WHOLE
 
 
 async def test_a_glance_at_what_has_taken_the_port_tells(eye: Looking, server: ollama.Ollama) -> None:
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     with strangers.OpenAiCompatible() as other:
         assert isinstance(await eye.look(replace(endpoint, url=other.url), thorough=False), Stranger)
 
@@ -330,23 +303,45 @@ async def test_models_of_an_older_list_are_asked_a_few_at_a_time_and_once(
     for n in range(MOST_SHOWN + 2):
         server.add(f"m{n}", digest=f"{n:064x}", old=True, capabilities=("completion", "vision"))
     server.load(f"m{MOST_SHOWN + 1}")  # asked first
-    endpoint = await eye.seen(at(server.url))
+    endpoint = await eye.learnt(at(server.url))
     assert eye.cost == WHOLE + MOST_SHOWN
     known = {model.name for model in endpoint.models or () if model.capabilities is not None}
     assert len(known) == MOST_SHOWN
     assert f"m{MOST_SHOWN + 1}:latest" in known
     for _ in range(2 * TURNS):
-        endpoint = await eye.seen(endpoint, thorough=False)
+        endpoint = await eye.learnt(endpoint, thorough=False)
         assert eye.cost == 1
     for model in endpoint.models or ():
         assert (model.context, model.capabilities) == (2048, ("completion", "vision"))
-    assert await eye.seen(endpoint) == endpoint
+    assert await eye.learnt(endpoint) == endpoint
+    assert eye.cost == WHOLE
+
+
+async def test_tools_that_only_the_template_in_the_file_has_are_known(
+    eye: Looking, server: ollama.Ollama
+) -> None:
+    """The list says ``completion`` of both; what it leaves out must not be taken for a no."""
+    server.add("able", template=("tools",))
+    server.add("unable")
+    server.add("embed", capabilities=("embedding",))
+    endpoint = await eye.learnt(at(server.url))
+    assert {name: model.capabilities for name, model in models(endpoint).items()} == {
+        "able:latest": ("completion", "tools"),
+        "unable:latest": ("completion",),
+        "embed:latest": ("embedding",),
+    }
+    assert eye.cost == WHOLE + 2  # an embedding model is not asked for tools
+    assert isinstance(ask(endpoint, "ollama/able", needs={"tools"}), Target)
+    refused = ask(endpoint, "ollama/unable", needs={"tools"})
+    assert isinstance(refused, Refusal)
+    assert refused.fault.code == "model.lacks"
+    await eye.look(endpoint)
     assert eye.cost == WHOLE
 
 
 async def test_a_model_that_says_nothing_of_itself_is_not_asked_again(eye: Looking) -> None:
     with Lying({"models": [{"name": "m:1", "size": 1, "digest": DIGEST}]}, shown=b"[") as liar:
-        endpoint = await eye.seen(at(liar.url))
+        endpoint = await eye.learnt(at(liar.url))
         assert eye.cost == WHOLE + 1
         await eye.look(endpoint)
         assert eye.cost == WHOLE
@@ -357,7 +352,7 @@ async def test_a_server_that_went_is_not_believed_whatever_the_glance_was_to_ask
     with ollama.Ollama() as server:
         for n in range(MOST_SHOWN + 1):
             server.add(f"m{n}", digest=f"{n:064x}", old=True)
-        endpoint = await eye.seen(at(server.url))
+        endpoint = await eye.learnt(at(server.url))
     for _ in range(TURNS):
         outcome = await eye.look(endpoint, thorough=False)
         assert isinstance(outcome, NoAnswer)
@@ -366,7 +361,7 @@ async def test_a_server_that_went_is_not_believed_whatever_the_glance_was_to_ask
 
 async def test_models_without_a_digest_are_not_asked(eye: Looking) -> None:
     with Lying({"models": [{"name": "m:1", "size": 1, "digest": "x"}]}) as liar:
-        assert models(await eye.seen(at(liar.url)))["m:1"].digest is None
+        assert models(await eye.learnt(at(liar.url)))["m:1"].digest is None
         assert eye.cost == WHOLE
 
 
@@ -378,7 +373,7 @@ async def test_an_ollama_from_before_its_status_is_one(eye: Looking) -> None:
         heard = await eye.heard(at(older.url))
         assert heard.version == "0.5.1"
         assert {method for method, _ in older.requests} == {"GET"}
-        assert eye.cost <= WHOLE + MOST_QUESTIONS  # once the whole ladder, and then it is believed
+        assert eye.cost == WHOLE + RUNGS_TO_OLLAMA  # once, and then it is believed
         await eye.heard(at(older.url, version=heard.version))
         assert eye.cost == WHOLE
 
@@ -391,7 +386,28 @@ async def test_a_server_that_passes_for_ollama_is_told_apart(eye: Looking, name:
         assert outcome.seems == f" (it seems to be {name})"
         assert [model.name for model in outcome.models or ()] == ["m"]
         assert {method for method, _ in other.requests} == {"GET"}
-        assert eye.cost <= 2 * MOST_QUESTIONS
+        assert eye.cost == QUESTIONS[name]
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+async def test_what_was_told_apart_is_believed(eye: Looking, name: str) -> None:
+    with Emulator(name) as other:
+        gateway = await eye.learnt(at(other.url))
+        assert gateway.state == "ready"
+        assert await eye.learnt(gateway, thorough=False) == gateway
+        assert eye.cost == 2 == requests_at_rest(gateway)
+        assert await eye.learnt(gateway) == gateway
+        assert eye.cost <= 4  # what it says at each place where an Ollama speaks, and its list
+
+
+async def test_an_ollama_in_a_strangers_place_is_known_at_a_glance(
+    eye: Looking, server: ollama.Ollama
+) -> None:
+    with Emulator("LocalAI") as other:
+        gateway = replace(await eye.learnt(at(other.url)), url=server.url)
+    after = await eye.learnt(gateway, thorough=False)
+    assert (after.state, after.version, after.warnings, after.models) == ("ready", "0.32.15", (), ())
+    assert eye.cost == 1 + WHOLE
 
 
 @pytest.mark.parametrize(
@@ -403,7 +419,9 @@ async def test_a_stranger_is_not_ollama_nor_one_of_those(eye: Looking, kind: typ
         outcome = await eye.look(at(other.url))
         assert isinstance(outcome, Stranger)
         assert "Ollama" not in outcome.seems
-        assert eye.cost <= MOST_QUESTIONS + 3
+        assert eye.cost == 1 + WHOLE_LADDER + 1  # its greeting, who it may be, and what it serves
+        await eye.look(believing(at(other.url), outcome))
+        assert eye.cost == 2
 
 
 @pytest.mark.parametrize(
@@ -457,7 +475,7 @@ async def test_a_server_that_starts_is_silent_and_then_ready(eye: Looking, impat
 
 async def test_a_server_that_is_gone_is_refused(eye: Looking) -> None:
     with ollama.Ollama() as server:
-        endpoint = await eye.seen(at(server.url))
+        endpoint = await eye.learnt(at(server.url))
     for thorough in (True, False):
         outcome = await eye.look(endpoint, thorough=thorough)
         assert isinstance(outcome, NoAnswer)
@@ -574,7 +592,7 @@ async def test_no_field_can_hide_the_other_models_nor_raise(eye: Looking) -> Non
         entries += [{**good, "name": f"{key}:{n}", key: value} for key in keys]
         entries += [{**good, "name": f"d{key}:{n}", "details": {key: value}} for key in inner]
     with Lying({"models": [*entries, good]}, ps={"models": entries}) as liar:
-        endpoint = await eye.seen(at(liar.url))
+        endpoint = await eye.learnt(at(liar.url))
         found = models(endpoint)
         assert found["good:1"].size == 7
         assert len(found) > len(STRANGE) * len(keys)
@@ -594,7 +612,7 @@ async def test_nothing_that_a_model_says_of_itself_can_raise(eye: Looking) -> No
         said += [{"model_info": {"general.architecture": "x", "x.context_length": v}} for v in STRANGE]
         liar.shown = [json_bytes(each) for each in said]
         for _ in range(0, len(STRANGE), MOST_SHOWN):
-            endpoint = await eye.seen(at(liar.url))
+            endpoint = await eye.learnt(at(liar.url))
         assert len(liar.shown) == len(said) - len(STRANGE)
         assert {model.context for model in endpoint.models or ()} == {None}
 
@@ -608,7 +626,7 @@ async def test_ten_thousand_models_are_listed_and_no_more(eye: Looking) -> None:
 async def test_an_answer_of_one_model_that_has_no_end_is_cut(eye: Looking) -> None:
     shown = b'{"license":"' + b"x" * (17 * 1024 * 1024) + b'"}'
     with Lying({"models": [{"name": "m:1", "size": 1, "digest": DIGEST}]}, shown=shown) as liar:
-        endpoint = await eye.seen(at(liar.url))
+        endpoint = await eye.learnt(at(liar.url))
         assert list(models(endpoint)) == ["m:1"]
         await eye.look(endpoint)
         assert eye.cost == WHOLE
@@ -619,7 +637,7 @@ async def test_an_answer_of_one_model_that_has_no_end_is_cut(eye: Looking) -> No
 
 async def test_a_new_manifest_is_told_within_300_ms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hived.providers.watching.ARMED", 100)
-    eye = Looking(OLLAMA_MODELS=str(tmp_path))
+    eye = Looking(Ollama, {"OLLAMA_MODELS": str(tmp_path)})
     told = anyio.Event()
     took = []
 
@@ -630,7 +648,7 @@ async def test_a_new_manifest_is_told_within_300_ms(tmp_path: Path, monkeypatch:
 
     with ollama.Ollama(folder=tmp_path) as server:
         server.add("first")
-        endpoint = await eye.seen(at(server.url))
+        endpoint = await eye.learnt(at(server.url))
         assert eye.probe.has_push(endpoint)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(eye.probe.push, endpoint, tell)
@@ -642,7 +660,7 @@ async def test_a_new_manifest_is_told_within_300_ms(tmp_path: Path, monkeypatch:
                 with anyio.fail_after(5.0):
                     await told.wait()
                 took.append(anyio.current_time() - began)
-                assert f"{name}:latest" in models(await eye.seen(endpoint))
+                assert f"{name}:latest" in models(await eye.learnt(endpoint))
             tasks.cancel_scope.cancel()
     assert min(took) < 0.3  # on a machine that has better to do, one of them
     await eye.http.aclose()
@@ -651,8 +669,8 @@ async def test_a_new_manifest_is_told_within_300_ms(tmp_path: Path, monkeypatch:
 async def test_there_is_push_only_for_this_device_and_only_where_models_may_be_read(tmp_path: Path) -> None:
     here, away = at("http://127.0.0.1:11434"), at("http://10.0.0.7:11434")
     for eye, expected in (
-        (Looking(OLLAMA_MODELS=str(tmp_path)), True),
-        (Looking(OLLAMA_MODELS=str(tmp_path / "none"), HOME=str(tmp_path)), False),
+        (Looking(Ollama, {"OLLAMA_MODELS": str(tmp_path)}), True),
+        (Looking(Ollama, {"OLLAMA_MODELS": str(tmp_path / "none"), "HOME": str(tmp_path)}), False),
     ):
         assert eye.probe.has_push(here) is expected
         assert not eye.probe.has_push(away)

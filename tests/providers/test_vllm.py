@@ -95,14 +95,32 @@ async def test_a_server_says_all_that_it_can(eye: Looking) -> None:
         assert len((await eye.heard(given(server.url))).models or ()) == 2
 
 
-async def test_a_glance_costs_one_request_that_needs_no_key(eye: Looking) -> None:
+async def test_a_glance_costs_two_requests_and_the_key_goes_with_the_second(eye: Looking) -> None:
     with NotingVllm() as server:
         server.require_key(KEY)
         ready = await eye.learnt(given(server.url, key_ref="LAB_KEY"))
         assert (ready.state, eye.cost) == ("ready", 5)
         server.heads.clear()
         assert await eye.learnt(ready, thorough=False) == ready
-        assert [(path, "authorization" in headers) for path, headers in server.heads] == [("/metrics", False)]
+        assert [(path, "authorization" in headers) for path, headers in server.heads] == [
+            ("/metrics", False),
+            ("/v1/models", True),
+        ]
+        assert requests_at_rest(ready) == eye.cost == 2
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+async def test_a_glance_sees_adapters_that_come_and_go_while_it_runs(eye: Looking, key: str | None) -> None:
+    with vllm.Vllm() as server:
+        server.require_key(key)
+        endpoint = await eye.learnt(given(server.url, key_ref="LAB_KEY" if key else None))
+        server.add_adapter("sql", "/adapters/sql")
+        endpoint = await eye.learnt(endpoint, thorough=False)
+        assert [model.name for model in endpoint.models or ()] == [vllm.ALIAS, "sql"]
+        assert await eye.learnt(endpoint, thorough=False) == endpoint
+        server.remove_adapter("sql")
+        endpoint = await eye.learnt(endpoint, thorough=False)
+        assert [model.name for model in endpoint.models or ()] == [vllm.ALIAS]
 
 
 async def test_work_shows_as_busy_and_its_end_as_ready(eye: Looking) -> None:
@@ -110,12 +128,12 @@ async def test_work_shows_as_busy_and_its_end_as_ready(eye: Looking) -> None:
         ready = await eye.learnt(given(server.url))
         server.waiting = 1
         busy = await eye.learnt(ready, thorough=False)
-        assert (busy.state, busy.models, eye.cost) == ("busy", ready.models, 2)
+        assert (busy.state, busy.models, eye.cost) == ("busy", ready.models, 3)
         server.running, server.waiting = 2, 0
         assert (await eye.learnt(given(server.url))).state == "busy"
         server.running = 0
         assert await eye.learnt(busy, thorough=False) == ready
-        assert eye.cost == 1
+        assert eye.cost == 2
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -126,7 +144,7 @@ async def test_sleep_is_seen_and_never_disturbed(eye: Looking, level: int) -> No
         asleep = await eye.learnt(ready, thorough=False)
         assert asleep.state == "sleeping"
         assert [model.state for model in asleep.models or ()] == ["sleeping"]
-        assert (await eye.learnt(asleep, thorough=False), eye.cost) == (asleep, 1)
+        assert (await eye.learnt(asleep, thorough=False), eye.cost) == (asleep, 2)
         assert (await eye.learnt(asleep)) == asleep
         assert (server.woken_by, server.sleep_level) == ([], level)
         assert {method for method, _ in server.requests} == {"GET"}
@@ -147,7 +165,7 @@ async def test_without_statistics_it_is_known_by_its_list(eye: Looking) -> None:
         keyed = await eye.learnt(replace(ready, key_ref="LAB_KEY"))
         server.requests.clear()
         assert await eye.learnt(keyed, thorough=False) == keyed
-        assert server.requests == [("GET", "/version")]
+        assert server.requests == [("GET", "/version"), ("GET", "/v1/models")]
 
 
 async def test_another_model_behind_the_same_port_is_noticed_by_a_glance(eye: Looking) -> None:
@@ -155,17 +173,7 @@ async def test_another_model_behind_the_same_port_is_noticed_by_a_glance(eye: Lo
         ready, port = await eye.learnt(given(first.url)), first.port
     with vllm.Vllm(("b",), port=port):
         after = await eye.learnt(ready, thorough=False)
-        assert ([model.name for model in after.models or ()], eye.cost) == (["b"], 5)
-
-
-async def test_a_name_with_quotes_is_confirmed_like_any_other(eye: Looking) -> None:
-    listing = {"object": "list", "data": [{"id": 'm"\\x', "owned_by": "vllm"}]}
-    sample = b'vllm:num_requests_running{model_name="m\\"\\\\x"} 0.0\n'
-    with lying(listing, metrics=sample) as server:
-        ready = await eye.learnt(given(server.url))
-        assert ready.state == "ready"
-        await eye.heard(ready, thorough=False)
-        assert eye.cost == 1
+        assert ([model.name for model in after.models or ()], eye.cost) == (["b"], 2 + 4)
 
 
 # Its health lies.

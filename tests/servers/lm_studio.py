@@ -211,6 +211,21 @@ class LmStudio(HttpLoopback):
         return next(iter(loaded.values())) if len(loaded) == 1 else None
 
 
+class Listener(HttpLoopback):
+    """The port on which an open LM Studio listens for its own clients, whether or not it serves HTTP.
+
+    Beyond the greeting it speaks WebSocket.
+    """
+
+    def answer(self, request: Request) -> Reply:
+        match request.path:
+            case "/lmstudio-greeting":
+                return _json({"lmstudio": True})
+            case "/lms-status":
+                return _json({"package": "lmstudio", "version": "0.4.25"})
+        return _unknown(request)
+
+
 def _instance(model: Stored, name: str, context: int) -> Json:
     config: Json = {"context_length": context}
     if model.type == "llm":

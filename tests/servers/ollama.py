@@ -89,6 +89,8 @@ class _Model:
     context_length: int | None = 2048
     embedding_length: int | None = 64
     capabilities: tuple[str, ...] | None = ("completion",)
+    template: tuple[str, ...] = ()
+    """What the template inside the model's file adds. The list does not know it (seen with 0.32)."""
     parent: str = ""
     remote: tuple[str, str] | None = None
     """Host and name, for a model that runs in the cloud."""
@@ -165,6 +167,7 @@ class Ollama(HttpLoopback):
         quantization: str = "F16",
         context_length: int | None = 2048,
         capabilities: tuple[str, ...] | None = ("completion",),
+        template: tuple[str, ...] = (),
         parent: str = "",
         remote: tuple[str, str] | None = None,
         old: bool = False,
@@ -181,6 +184,7 @@ class Ollama(HttpLoopback):
                 quantization=quantization,
                 context_length=context_length,
                 capabilities=capabilities,
+                template=template,
                 parent=_with_tag(parent) if parent else "",
                 remote=remote,
                 old=old,
@@ -456,7 +460,7 @@ class Ollama(HttpLoopback):
         """Load a model if it is not, and keep it; return the call that it makes of a tool it was given."""
         model = self._named(body)
         call = tool_call(body.get("tools"))
-        if call is not None and "tools" not in (model.capabilities or ()):
+        if call is not None and "tools" not in (*model.template, *(model.capabilities or ())):
             raise _Refused(400, f"registry.ollama.ai/library/{model.name} does not support tools")
         try:
             keep = keep_alive_seconds(body.get("keep_alive"), KEEP_ALIVE)
@@ -595,7 +599,7 @@ def _shown(model: _Model) -> Json:
             key: model.context_length if key == "llama.context_length" else value
             for key, value in facts.items()
         },
-        "capabilities": list(model.capabilities or ()),
+        "capabilities": [*model.template, *(model.capabilities or ())],
         "modified_at": stamp(model.modified),
     }
     return told

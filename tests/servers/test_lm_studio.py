@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 
+import lmstudio
 import openai
 import pytest
 
@@ -148,6 +149,5 @@ def test_the_openai_library_lists_chats_and_streams(server: LmStudio) -> None:
 
 def test_its_own_python_client_takes_it_for_an_lm_studio(server: LmStudio) -> None:
     """Beyond that check it speaks WebSocket on another port, which nothing here does."""
-    lmstudio = pytest.importorskip("lmstudio")
     assert lmstudio.Client.is_valid_api_host(f"127.0.0.1:{server.port}") is True
     assert server.requests == [("GET", "/lmstudio-greeting")]

@@ -194,6 +194,17 @@ def test_several_names_are_several_entries_and_an_adapter_has_a_parent() -> None
         assert len(json.loads(ask(server, "GET", "/v1/models")[2])["data"]) == 2
 
 
+def test_a_base_model_answers_in_its_first_name_and_an_adapter_in_its_own() -> None:
+    with Vllm(("a", "b")) as server:
+        server.add_adapter("sql", "/adapters/sql")
+        for asked, answered in (("a", "a"), ("b", "a"), ("sql", "sql")):
+            body = {"model": asked, "messages": HELLO, "max_tokens": 1}
+            for path in ("/v1/chat/completions", "/v1/completions"):
+                assert json.loads(ask(server, "POST", path, body)[2])["model"] == answered
+            stream = ask(server, "POST", "/v1/chat/completions", body | {"stream": True})[2]
+            assert f'"model":"{answered}"' in stream
+
+
 def test_text_can_be_counted(server: Vllm) -> None:
     told = json.loads(ask(server, "POST", "/tokenize", {"prompt": "one two three"})[2])
     assert (told["count"], told["max_model_len"], told["tokens"]) == (3, 512, [1, 2, 3])

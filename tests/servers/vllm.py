@@ -241,7 +241,8 @@ class Vllm(HttpLoopback):
         if self.sleep_level:
             self.woken_by.append(request.line)
         self._completions += 1
-        return asked | {"model": model}
+        # Whichever of its names was asked for, it answers in the first one; an adapter answers in its own.
+        return asked | {"model": model if model in self.adapters else self.served[0]}
 
     def _complete(self, request: Request, asked: Json) -> Reply:
         while self.engine == "stopped" and not request.gone() and not self.closing.wait(LOOK):
