@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from hived.decisions.addresses import BadAddress, read_url
 from hived.decisions.expected import Given
-from hived.decisions.ollama_host import read_ollama_host
+from hived.decisions.ollama_host import read_ollama_host, written_host
+from hived.decisions.unspecified import is_to_listen
 
 _VARIABLES: tuple[tuple[str, str, Callable[[str], str], str | None], ...] = (
     ("OLLAMA_HOST", "ollama", read_ollama_host, None),
@@ -38,6 +39,7 @@ def from_environment(environment: Mapping[str, str]) -> Iterator[Given]:
             url=url,
             source="environment",
             origin=variable,
+            listens=text if is_to_listen(written_host(text) if read is read_ollama_host else text) else "",
             key_ref=key if key is not None and environment.get(key) else None,
         )
     yield from _llamacpp(environment)
@@ -57,4 +59,11 @@ def _llamacpp(environment: Mapping[str, str]) -> Iterator[Given]:
     except BadAddress:
         return
     variables = " and ".join(n for n, v in (("LLAMA_ARG_HOST", host), ("LLAMA_ARG_PORT", port)) if v)
-    yield Given(name="llamacpp", provider="llamacpp", url=url, source="environment", origin=variables)
+    yield Given(
+        name="llamacpp",
+        provider="llamacpp",
+        url=url,
+        source="environment",
+        origin=variables,
+        listens=first if is_to_listen(shown) else "",
+    )

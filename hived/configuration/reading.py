@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from hived.configuration.environment import from_environment
-from hived.configuration.hive import from_hive
+from hived.configuration.hive import configured_by_hive, from_hive, tokens
 from hived.decisions.addresses import BadAddress, read_url
-from hived.decisions.expected import Given
+from hived.decisions.configured import Configured
+from hived.decisions.expected import Given, conflicts
+from hived.decisions.unspecified import is_to_listen, unspecified
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import KINDS, ProviderKind, kind_named
-from hived_client.vocabulary.world import Configuration
+from hived_client.vocabulary.kinds import KINDS, ProviderKind, kind_of_prefix
+from hived_client.vocabulary.world import Configuration, ConfiguredModel
 
 MOST_BYTES = 16 * 1024 * 1024
 """A configuration that is longer than this is not read."""
@@ -35,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What hived takes from the configuration and the environment."""
 
     given: tuple[Given, ...] = ()
+    configured: tuple[Configured, ...] = ()
+    """What is said of models; the sections that give an address and those that give none."""
     guess: bool = True
     """Whether default ports are looked at."""
     log_level: str = "info"
@@ -42,30 +46,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_settings(
-    path: str, environment: Mapping[str, str], *, last_good: Settings | None, now: float
+    path: str,
+    environment: Mapping[str, str],
+    *,
+    last_good: Settings | None,
+    now: float,
+    kinds: tuple[ProviderKind, ...] = (),
 ) -> tuple[Settings, Configuration]:
-    """Read everything; the second value is what ``status`` shows of it. Never raises for content."""
+    """Read everything; the second value is what ``status`` shows of it. Never raises for content.
+
+    ``kinds`` are those of plug-ins, which an entry may name as it may hived's own.
+    """
     try:
         raw = _read(path)
     except FileNotFoundError:
-        return _settings({}, path, environment), Configuration(path=path, state="missing", loaded_at=now)
+        settings = _settings({}, path, environment, kinds)
+        return settings, Configuration(path=path, state="missing", problems=settings.problems, loaded_at=now)
     except OSError as error:
         problem = fault("configuration.unreadable", path=path, why=error.strerror or "unknown")
-        return _kept(last_good, path, environment, problem, now)
+        return _kept(last_good, path, environment, kinds, problem, now)
     try:
         document = json.loads(raw.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         problem = fault(
             "configuration.broken", path=path, line=error.lineno, column=error.colno, why=error.msg
         )
-        return _kept(last_good, path, environment, problem, now)
+        return _kept(last_good, path, environment, kinds, problem, now)
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         problem = fault("configuration.broken", path=path, line=1, column=1, why=type(error).__name__)
-        return _kept(last_good, path, environment, problem, now)
+        return _kept(last_good, path, environment, kinds, problem, now)
     if not isinstance(document, dict):
         problem = fault("configuration.invalid", path=path, where="the whole file", why="is not an object")
-        return _kept(last_good, path, environment, problem, now)
-    settings = _settings(document, path, environment)
+        return _kept(last_good, path, environment, kinds, problem, now)
+    settings = _settings(document, path, environment, kinds)
     return settings, Configuration(path=path, state="ok", problems=settings.problems, loaded_at=now)
 
 
@@ -81,21 +94,43 @@ def _read(path: str) -> bytes:
 
 
 def _kept(
-    last_good: Settings | None, path: str, environment: Mapping[str, str], problem: Fault, now: float
+    last_good: Settings | None,
+    path: str,
+    environment: Mapping[str, str],
+    kinds: tuple[ProviderKind, ...],
+    problem: Fault,
+    now: float,
 ) -> tuple[Settings, Configuration]:
-    settings = last_good if last_good is not None else _settings({}, path, environment)
+    settings = last_good if last_good is not None else _settings({}, path, environment, kinds)
     return settings, Configuration(path=path, state="broken", error=problem, loaded_at=now)
 
 
-def _settings(document: Mapping[str, object], path: str, environment: Mapping[str, str]) -> Settings:
+def _settings(
+    document: Mapping[str, object],
+    path: str,
+    environment: Mapping[str, str],
+    kinds: tuple[ProviderKind, ...],
+) -> Settings:
     problems: list[Fault] = []
     given = [
-        *_providers(document.get("providers"), path, problems),
+        *_providers(document.get("providers"), path, kinds, problems),
         *from_hive(document),
         *from_environment(environment),
     ]
+    problems += conflicts(given, path)
+    problems += unspecified(given, path)
+    configured = [
+        *_configured(document.get("providers"), path, kinds, problems),
+        *configured_by_hive(document),
+    ]
     guess, level = _options(document.get("hived", {}), path, problems)
-    return Settings(given=tuple(given), guess=guess, log_level=level, problems=tuple(problems))
+    return Settings(
+        given=tuple(given),
+        configured=tuple(configured),
+        guess=guess,
+        log_level=level,
+        problems=tuple(problems),
+    )
 
 
 def _options(section: object, path: str, problems: list[Fault]) -> tuple[bool, str]:
@@ -117,7 +152,9 @@ def _options(section: object, path: str, problems: list[Fault]) -> tuple[bool, s
     return guess, str(level)
 
 
-def _providers(section: object, path: str, problems: list[Fault]) -> Sequence[Given]:
+def _providers(
+    section: object, path: str, kinds: tuple[ProviderKind, ...], problems: list[Fault]
+) -> Sequence[Given]:
     if section is None:
         return ()
     if not isinstance(section, dict):
@@ -126,7 +163,7 @@ def _providers(section: object, path: str, problems: list[Fault]) -> Sequence[Gi
     given = []
     for name, entry in section.items():
         try:
-            one = _provider(name, entry)
+            one = _provider(name, entry, kinds)
         except BadAddress as error:
             # A name that is none may hold anything, even half a character, which no snapshot could.
             where = f"providers.{name if _NAME.fullmatch(name) else ascii(name[:64])}"
@@ -136,12 +173,36 @@ def _providers(section: object, path: str, problems: list[Fault]) -> Sequence[Gi
     return given
 
 
-def _provider(name: str, entry: object) -> Given | None:
+def _configured(
+    section: object, path: str, kinds: tuple[ProviderKind, ...], problems: list[Fault]
+) -> Sequence[Configured]:
+    """Read the ``num_ctx`` of each entry: for every model of its endpoint, or of the provider's own."""
+    found: list[Configured] = []
+    for name, entry in section.items() if isinstance(section, dict) else ():
+        if not isinstance(entry, dict) or "num_ctx" not in entry or not _NAME.fullmatch(name):
+            continue
+        base = entry.get("api_base")
+        try:
+            kind = _kind(name, entry.get("like"), kinds)
+            url = read_url(base) if isinstance(base, str) else None
+        except BadAddress:
+            continue  # it was reported for what it is
+        number = tokens(entry["num_ctx"])
+        if number is None:
+            where, why = f"providers.{name}.num_ctx", "is not a whole number of tokens"
+            problems.append(fault("configuration.invalid", path=path, where=where, why=why))
+        else:
+            said = ConfiguredModel(num_ctx=number, origin=f"providers.{name}")
+            found.append(Configured(provider=kind.name, url=url, model=said))
+    return found
+
+
+def _provider(name: str, entry: object, kinds: tuple[ProviderKind, ...]) -> Given | None:
     if not _NAME.fullmatch(name):
         raise BadAddress("has a name that is not letters, digits, dots, dashes and underscores")
     if not isinstance(entry, dict):
         raise BadAddress("is not an object")
-    kind = _kind(name, entry.get("like"))
+    kind = _kind(name, entry.get("like"), kinds)
     base = entry.get("api_base")
     if base is None:
         return None  # an entry may only say autostart
@@ -160,15 +221,17 @@ def _provider(name: str, entry: object) -> Given | None:
         url=url,
         source="configuration",
         origin=f"providers.{name}.api_base",
+        listens=base if is_to_listen(base) else "",
         key_ref=key,
     )
 
 
-def _kind(name: str, like: object) -> ProviderKind:
-    known = ", ".join(kind.name for kind in KINDS)
+def _kind(name: str, like: object, kinds: tuple[ProviderKind, ...]) -> ProviderKind:
+    """Return the kind that an entry is of, by any of its prefixes. Raises ``BadAddress`` for none."""
     if like is not None and not isinstance(like, str):
         raise BadAddress("has a 'like' that is not text")
-    kind = kind_named(like if like is not None else name)
+    kind = kind_of_prefix(like if like is not None else name, kinds)
     if kind is None:
+        known = ", ".join(kind.name for kind in (*KINDS, *kinds))
         raise BadAddress(f"is not like any known provider; 'like' can be {known}")
     return kind

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -28,24 +28,21 @@ from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
 from hived.daemon.logs import configure_logs
 from hived.daemon.methods import Methods
-from hived.daemon.monitor import Monitor, Shelf, knock
+from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
+from hived.daemon.probes import gather_probes, lm_studio_guess, shelf_of
 from hived.daemon.publish import Publisher, read_last_known
 from hived.daemon.server import Server
 from hived.daemon.store import Store
 from hived.daemon.supervise import Supervisor
+from hived.daemon.surroundings import ThisMachine
 from hived.daemon.watching import SystemProcesses
-from hived.decisions.expected import Given, expected
+from hived.decisions.configured import attach
+from hived.decisions.expected import expected
 from hived.decisions.transitions import configure, expect, introduce, remember
 from hived.machine.records import Records
-from hived.providers import disk_lm_studio, disk_ollama
-from hived.providers.base import Probe
+from hived.providers.disk_lm_studio import studio_folder
 from hived.providers.http import Http
-from hived.providers.llamacpp import LlamaCpp
-from hived.providers.lm_studio import LmStudio
-from hived.providers.ollama import Ollama
-from hived.providers.openai_compatible import OpenAiCompatible
-from hived.providers.vllm import Vllm
 from hived_client._version import __version__
 from hived_client.doors.beat import INTERVAL as BEAT_INTERVAL
 from hived_client.doors.boot import boot_id
@@ -55,9 +52,12 @@ from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import Daemon, Endpoint, World
 
-CONFIGURATION_POLL = 0.25
-"""Seconds between two looks at the configuration's date. One ``stat`` four times a second costs less than
+CONFIGURATION_POLL = 0.15
+"""Seconds between two looks at the configuration's date. One ``stat`` seven times a second costs less than
 a watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it."""
+SETTLED = 0.1
+"""Seconds after which a file cannot change again without its date showing it: the system's clock for dates
+moves in steps, of 10 ms at most where it is slow, and some file systems round."""
 SELF_CHECK = 2.0
 """Seconds between two looks at our own lock and socket."""
 
@@ -89,7 +89,7 @@ class App:
         try:
             self._instance.acquire()
             self._prepare_state()
-            self._assemble()
+            await self._assemble()
             # Before anybody can connect: whoever finds the socket finds a World beside it.
             self._publisher.publish()
             listener = self._instance.bind()
@@ -126,12 +126,12 @@ class App:
             try:
                 ensure_folder(path)
             except HivedError as error:
-                if error.code != "runtime.unwritable":
+                if error.code not in ("runtime.unwritable", "disk.full"):
                     raise
                 # Watching needs no memory; what does (a start) will say so when it is asked for.
                 log.warning("state.unwritable", path=path, why=error.message)
 
-    def _assemble(self) -> None:
+    async def _assemble(self) -> None:
         last = read_last_known(self._places.last_known)
         world = remember(last) if last is not None else World(generation=0)
         self._store = Store(world, self._clock)
@@ -140,15 +140,7 @@ class App:
         chance = random.Random().random
         self._supervisor = Supervisor(chance)
         self._http = Http()
-        kinds: tuple[Callable[[Http, Mapping[str, str]], Probe], ...] = (
-            Ollama,
-            Vllm,
-            LmStudio,
-            LlamaCpp,
-            OpenAiCompatible,
-        )
-        probes = [make(self._http, self._environment) for make in kinds]
-        self._probes = {probe.provider: probe for probe in probes}
+        self._probes = await gather_probes(self._http, self._environment)
         self._jobs = Jobs(
             self._store,
             Records(Path(self._places.started)),
@@ -160,16 +152,10 @@ class App:
         )
         self._jobs.find_again()
         processes = self._processes = SystemProcesses()
-
-        shelves: dict[str, Shelf] = {
-            "ollama": lambda: disk_ollama.read_models(disk_ollama.model_folders(self._environment)),
-            "lm_studio": lambda: disk_lm_studio.read_models(
-                disk_lm_studio.models_folder(disk_lm_studio.studio_folder(self._environment))
-            ),
-        }
+        surroundings = ThisMachine(self._environment, processes, lambda: studio_folder(self._environment))
 
         def make(endpoint: Endpoint) -> Monitor | None:
-            probe = self._probes.get(endpoint.provider)
+            probe = self._probes.by_provider.get(endpoint.provider)
             if probe is None:
                 return None
             return Monitor(
@@ -181,7 +167,8 @@ class App:
                 knock=knock,
                 random=chance,
                 clock=self._clock,
-                shelf=shelves.get(endpoint.provider),
+                shelf=shelf_of(self._probes, endpoint, self._environment, lambda: self._store.world),
+                surroundings=surroundings,
             )
 
         self._fleet = Fleet(self._store, self._supervisor, make)
@@ -189,12 +176,13 @@ class App:
             self._store,
             self._fleet,
             self._jobs,
+            publish=self._publisher.flush,
             reload=self._reload,
             retire=self.stop,
             statistics=self.statistics,
         )
         self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
-        self._store.update(lambda world: introduce(world, self._daemon()))
+        self._store.update(lambda world: introduce(world, self._daemon(), self._probes.kinds))
         self._read_configuration()
 
     def _daemon(self) -> Daemon:
@@ -206,6 +194,7 @@ class App:
             socket=self._places.socket,
             id=self._id.hex,
             boot=boot_id(),
+            broken_plugins=self._probes.broken,
         )
 
     async def _serve(self, listener: socket.socket, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -293,7 +282,7 @@ class App:
 
     async def _watch_configuration(self) -> None:
         """Read the configuration when it changes, when told to, and now and then in case nobody told."""
-        known = _mark(self._places.configuration)
+        known: tuple[int, ...] | None = None  # it may have changed since it was read at the start
         while True:
             with anyio.move_on_after(CONFIGURATION_POLL):
                 await self._reloading.wait()
@@ -302,8 +291,10 @@ class App:
             mark = _mark(self._places.configuration)
             if mark != known or known is None:
                 await self._reload()
-                # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same.
-                known = None if self._is_unreadable() else mark
+                # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same; and
+                # so does what was written again within one step of the clock for dates.
+                settled = abs(self._clock.wall() - mark[0] / 1e9) > SETTLED
+                known = mark if settled and not self._is_unreadable() else None
 
     def _is_unreadable(self) -> bool:
         configuration = self._store.world.configuration
@@ -321,6 +312,7 @@ class App:
             self._environment,
             last_good=self._settings,
             now=self._clock.wall(),
+            kinds=self._probes.kinds,
         )
         self._settings = settings
         configure_logs(settings.log_level)
@@ -332,34 +324,19 @@ class App:
             if problem is not None and problem.message not in {each.message for each in told if each}:
                 log.warning("configuration.problem", why=problem.message)
 
-    def _lm_studio_guess(self) -> tuple[Given, ...]:
-        """Return where LM Studio itself has written down that its server is, if it has."""
-        folder = disk_lm_studio.studio_folder(self._environment)
-        port = disk_lm_studio.server_port(folder)
-        if port is None:
-            return ()
-        return (
-            Given(
-                name="lm_studio",
-                provider="lm_studio",
-                url=f"http://127.0.0.1:{port}",
-                source="default",
-                origin=f"{folder}/.internal/http-server-config.json",
-                key_ref="LM_API_TOKEN" if self._environment.get("LM_API_TOKEN") else None,
-            ),
-        )
-
     def _reconcile(self) -> None:
         """Make the endpoints those of the configuration, of what was started, and of the default ports."""
         settings = self._settings or Settings()
-        guesses = self._lm_studio_guess() if settings.guess else ()
+        guesses = lm_studio_guess(self._environment) if settings.guess else ()
         endpoints = expected(
             (*settings.given, *self._jobs.given(), *guesses),
-            watched=tuple(self._probes),
+            watched=tuple(self._probes.by_provider),
             guess=settings.guess,
+            kinds=self._probes.kinds,
         )
         unwatched = tuple(
-            endpoint if endpoint.provider in self._probes else _unwatched(endpoint) for endpoint in endpoints
+            endpoint if endpoint.provider in self._probes.by_provider else _unwatched(endpoint)
+            for endpoint in attach(endpoints, settings.configured)
         )
         self._store.update(lambda world: expect(world, unwatched))
 
@@ -390,12 +367,16 @@ def _unwatched(endpoint: Endpoint) -> Endpoint:
     return msgspec.structs.replace(endpoint, reason=fault("server.unwatched", title=title, url=endpoint.url))
 
 
-def _mark(path: str) -> tuple[int, int, int] | None:
+def _mark(path: str) -> tuple[int, ...]:
+    """Return what differs as soon as a file does: the date of its last change first, in ns since the epoch.
+
+    That one (ctime) moves also where a program sets the date of the content back to what it was.
+    """
     try:
         found = os.stat(path)
     except OSError:
-        return (0, 0, 0)
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+        return (0, 0, 0, 0, 0)
+    return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
 def _is_main_thread() -> bool:

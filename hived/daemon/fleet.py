@@ -33,6 +33,8 @@ class Fleet:
         self._supervisor = supervisor
         self._make = make
         self._monitors: dict[str, _Watched] = {}
+        self._matched = -1
+        self._has_matched = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<Fleet of {len(self._monitors)}>"
@@ -44,17 +46,35 @@ class Fleet:
     async def run(self) -> None:
         """Keep the monitors those of the World."""
         self._monitors.clear()  # after a crash, those of before are cancelled
+        self._matched = -1
         async with anyio.create_task_group() as tasks:
             while True:
                 world = self._store.world
                 self._match({endpoint.name: endpoint for endpoint in world.endpoints}, tasks)
+                self._matched = world.generation
+                has_matched, self._has_matched = self._has_matched, anyio.Event()
+                has_matched.set()
                 await self._store.wait_changed(world.generation)
 
     async def refresh(self, endpoints: Iterable[str]) -> None:
-        """Have these endpoints looked at, all at once, and wait for it."""
+        """Have these endpoints looked at, all at once, and wait for it.
+
+        One that has come into the World just now has no monitor for a moment: that is waited for. So is
+        the fleet itself, which may not run yet; bound it.
+        """
+        wanted = self._store.world.generation
+        while self._matched < wanted:
+            await self._has_matched.wait()
         async with anyio.create_task_group() as tasks:
             for name in endpoints:
                 tasks.start_soon(self._refresh, name)
+
+    async def join(self, endpoints: Iterable[str]) -> None:
+        """Wait for the looks at these endpoints that somebody has asked for already."""
+        async with anyio.create_task_group() as tasks:
+            for name in endpoints:
+                if name in self._monitors:
+                    tasks.start_soon(self._monitors[name].monitor.join)
 
     def poke(self, endpoint: str) -> None:
         """Have an endpoint looked at, without waiting."""

@@ -15,7 +15,7 @@ import struct
 
 import msgspec
 
-from hived_client.doors.paths import Places, ensure_folder
+from hived_client.doors.paths import Places, ensure_folder, unwritable
 from hived_client.doors.whole import write_whole
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import fault
@@ -52,8 +52,7 @@ class Instance:
             try:
                 fd = os.open(self._places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
-                why = error.strerror or type(error).__name__
-                raise Unavailable(fault("runtime.unwritable", path=self._places.lock, why=why)) from error
+                raise Unavailable(unwritable(self._places.lock, error)) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -89,9 +88,7 @@ class Instance:
             found = os.stat(path)
         except OSError as error:
             listener.close()
-            raise Unavailable(
-                fault("runtime.unwritable", path=path, why=error.strerror or type(error).__name__)
-            ) from error
+            raise Unavailable(unwritable(path, error)) from error
         self._socket, self._bound = listener, (found.st_dev, found.st_ino)
         return listener
 

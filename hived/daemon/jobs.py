@@ -21,15 +21,16 @@ import structlog
 
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
-from hived.decisions.addresses import place
+from hived.decisions.addresses import host_and_port, place
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
 from hived.machine import llamacpp
 from hived.machine.processes import identify, is_alive, let_go, reap, release, spawn_detached, stop
 from hived.machine.records import Records, Started
+from hived_client.doors.paths import unwritable
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
 from hived_client.errors import Refused, StartFailed
-from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import LLAMACPP, kind_of_prefix
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Process
 
@@ -197,7 +198,7 @@ class Jobs:
         if identity is None:
             release(child)
             await reap(child)
-            raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=_words(path), log=str(path)))
+            raise StartFailed(_ended(path, model))
         record = Started(
             endpoint=name,
             provider=LLAMACPP.name,
@@ -217,8 +218,7 @@ class Jobs:
             child.kill()
             child.wait()
             release(child)
-            why = error.strerror or type(error).__name__
-            raise StartFailed(fault("runtime.unwritable", path=str(self._records.folder), why=why)) from error
+            raise StartFailed(unwritable(str(self._records.folder), error)) from error
         self._adopt(record, child)
         release(child)
         return record
@@ -263,9 +263,9 @@ class Jobs:
                     elapsed=elapsed,
                 )
             if not _lives(record):
-                why = _words(Path(record.log))
+                problem = _ended(Path(record.log), record.model)
                 self._forget(name)
-                raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=why, log=record.log))
+                raise StartFailed(problem)
             state = endpoint.state if endpoint is not None else "starting"
             if state != shown or elapsed > TELL_EVERY:
                 shown = state
@@ -300,9 +300,9 @@ class Jobs:
         kind = kind_of_prefix(params.name)
         mine = [r for r in self._started.values() if kind is not None and r.provider == kind.name]
         if not mine:
-            known = kind is None and self._store.endpoint(params.name) is not None
-            if known:
-                raise Refused(fault("stop.not_ours", endpoint=params.name))
+            if kind is None and named is not None:
+                _, port = host_and_port(named.url)
+                raise Refused(fault("stop.not_ours", endpoint=params.name, port=port))
             raise Refused(fault("stop.nothing", provider=kind.title if kind else params.name))
         if len(mine) > 1 and not params.everything:
             names = sorted(record.endpoint for record in mine)
@@ -361,9 +361,12 @@ def _restart_command(record: Started) -> str:
     return f"hived start {record.provider} --model {shlex.quote(record.model)}"
 
 
-def _words(path: Path) -> str:
-    words = llamacpp.why_it_ended(path)
-    return f": {words}" if words else ""
+def _ended(log: Path, model: str) -> Fault:
+    """Say why a server ended while it started, by what its log says. Blocks."""
+    words = llamacpp.why_it_ended(log)
+    why = f": {words}" if words else ""
+    code = "start.no_memory" if llamacpp.is_out_of_memory(words) else "start.ended"
+    return fault(code, title=LLAMACPP.title, why=why, log=str(log), path=model)
 
 
 def _put_aside(path: Path) -> None:

@@ -36,7 +36,10 @@ P = TypeVar("P", bound=msgspec.Struct)
 
 
 class Methods:
-    """The daemon's verbs."""
+    """The daemon's verbs.
+
+    Whoever is told of a change finds it in the files too: they are written before the reply is.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Methods:
         fleet: Fleet,
         jobs: Jobs,
         *,
+        publish: Callable[[], None],
         reload: Callable[[], Awaitable[None]],
         retire: Callable[[], None],
         statistics: Callable[[], dict[str, object]],
@@ -51,6 +55,7 @@ class Methods:
         self._store = store
         self._fleet = fleet
         self._jobs = jobs
+        self._publish = publish
         self._reload = reload
         self._retire = retire
         self._statistics = statistics
@@ -77,7 +82,10 @@ class Methods:
         asked = _decode(params, ResolveParams)
         found = self._store.answer(asked.question)
         if asked.fresh or not self._is_settled(found):
+            before = self._store.world
             late = await self._look_again(asked)
+            if self._store.world is not before:
+                self._publish()
             found = self._store.answer(asked.question)
             if late and isinstance(found, Target):
                 found = self._unconfirmed(found, asked)
@@ -90,26 +98,35 @@ class Methods:
     async def refresh(self, params: bytes, talk: Talk) -> Refreshed:
         """Look at one endpoint, or at all, and wait for it."""
         asked = _decode(params, RefreshParams)
-        names = [endpoint.name for endpoint in self._store.world.endpoints]
-        if asked.endpoint is not None:
-            if asked.endpoint not in names:
-                raise Refused(fault("provider.unknown", prefix=asked.endpoint, known=", ".join(names)))
-            names = [asked.endpoint]
+        names = {
+            name: each.name for each in self._store.world.endpoints for name in (each.name, *each.aliases)
+        }
+        if asked.endpoint is not None and asked.endpoint not in names:
+            raise Refused(fault("provider.unknown", prefix=asked.endpoint, known=", ".join(names)))
+        wanted = set(names.values()) if asked.endpoint is None else {names[asked.endpoint]}
         with anyio.move_on_after(_bounded(asked.timeout)):
-            await self._fleet.refresh(names)
+            await self._fleet.refresh(wanted)
+        self._publish()
         return Refreshed(generation=self._store.world.generation)
 
     async def start(self, params: bytes, talk: Talk) -> msgspec.Struct:
         """Start a server; tell how far it is."""
-        return await self._jobs.start(_decode(params, StartParams), talk.tell)
+        try:
+            return await self._jobs.start(_decode(params, StartParams), talk.tell)
+        finally:
+            self._publish()
 
     async def stop(self, params: bytes, talk: Talk) -> msgspec.Struct:
         """Stop servers that hived started."""
-        return await self._jobs.stop(_decode(params, StopParams))
+        try:
+            return await self._jobs.stop(_decode(params, StopParams))
+        finally:
+            self._publish()
 
     async def reload(self, params: bytes, talk: Talk) -> Refreshed:
         """Read the configuration again."""
         await self._reload()
+        self._publish()
         return Refreshed(generation=self._store.world.generation)
 
     async def retire(self, params: bytes, talk: Talk) -> Nothing:
@@ -128,14 +145,25 @@ class Methods:
         for name in set(names) - set(waited):
             self._fleet.poke(name)
         with anyio.move_on_after(_bounded(asked.timeout)) as patience:
+            if not asked.fresh:
+                # Many that ask at once for a model that has just come share the look of the first.
+                await self._fleet.join(waited)
+                found = self._store.answer(asked.question)
+                if isinstance(found, Target) and self._is_settled(found):
+                    return False
             await self._fleet.refresh(waited)
         return patience.cancelled_caught
 
     def _unconfirmed(self, found: Target, asked: ResolveParams) -> Answer:
         """A yes that the look should have confirmed: with a warning, or a no if a new look was asked for."""
         if asked.fresh:
-            what = f"a new look at {found.endpoint}"
-            problem = fault("deadline", what=what, seconds=_bounded(asked.timeout))
+            problem = fault(
+                "deadline",
+                what=f"a new look at {found.endpoint}",
+                seconds=_bounded(asked.timeout),
+                endpoint=found.endpoint,
+                model=found.name,
+            )
             return Refusal(fault=problem, endpoint=found.endpoint)
         old = fault("facts.old", endpoint=found.endpoint, age=self._store.age(found.endpoint))
         return msgspec.structs.replace(found, warnings=(*found.warnings, old))

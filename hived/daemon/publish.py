@@ -17,11 +17,13 @@ import structlog
 
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
-from hived_client.doors.beat import STOPPED, encode_beat
-from hived_client.doors.paths import Places
+from hived.decisions.transitions import complain
+from hived_client.doors.beat import FULL, STOPPED, encode_beat
+from hived_client.doors.paths import Places, is_full
 from hived_client.doors.snapshot import WARM, Entry, encode_endpoint, encode_snapshot, read_snapshot
 from hived_client.doors.whole import write_whole
 from hived_client.errors import HivedError
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.world import CALLABLE, Endpoint, World
 
 COALESCE = 0.05
@@ -49,6 +51,7 @@ class Publisher:
         self._remembered = -1
         self._beat_fd = -1
         self._failing = False
+        self._full: dict[str, Fault] = {}
         self.writes = 0
 
     def __repr__(self) -> str:
@@ -71,9 +74,21 @@ class Publisher:
         while True:
             await self._store.wait_changed(self._remembered)
             world = self._dated()
-            await anyio.to_thread.run_sync(self._remember, world)
-            self._remembered = world.generation
+            error = await anyio.to_thread.run_sync(self._remember, world)
+            if error is None:
+                self._remembered = world.generation
+            self._tell(self._places.state, error)
             await anyio.sleep(REMEMBER_EVERY)
+
+    def flush(self) -> None:
+        """Have the files show the World as it is now, for a client that is about to be told of it.
+
+        A folder that cannot be written is left to ``run``, which tries it now and then.
+        """
+        if self._failing or self._published == self._store.world.generation:
+            self.beat()
+        else:
+            self.publish()
 
     def publish(self, *, flags: int = 0) -> None:
         """Write the snapshot, then the beat. A disk that is full loses neither the World nor the daemon."""
@@ -89,11 +104,14 @@ class Publisher:
             self._published = world.generation
             self.writes += 1
             self._failing = False
+            self._tell(self._places.folder, None)
         self.beat(flags=flags)
 
     def beat(self, *, flags: int = 0) -> None:
         """Say that the daemon lives."""
         current = self._published == self._store.world.generation
+        if self._places.folder in self._full:
+            flags |= FULL
         data = encode_beat(
             generation=max(0, self._published),
             at_ns=self._clock.monotonic_ns(),
@@ -163,19 +181,37 @@ class Publisher:
             endpoints.append(endpoint)
         return msgspec.structs.replace(world, endpoints=tuple(endpoints))
 
-    def _remember(self, world: World) -> None:
+    def _remember(self, world: World) -> OSError | None:
+        """Write what survives the daemon; return why it could not be. Blocks."""
         entries = [encode_endpoint(endpoint) for endpoint in world.endpoints]
         try:
             write_whole(
                 self._places.last_known, encode_snapshot(world, entries, daemon_id=self._id), sync=True
             )
         except OSError as error:
-            self._fail(error)
+            return error
+        return None
 
     def _fail(self, error: OSError) -> None:
         if not self._failing:
             log.warning("snapshot.unwritable", path=self._places.folder, why=error.strerror)
         self._failing = True
+        self._tell(self._places.folder, error)
+
+    def _tell(self, folder: str, error: OSError | None) -> None:
+        """Put into the World that a disk is full, or that it no longer is.
+
+        The snapshot cannot say so of its own disk: the beat, which has its room already, has a flag for it.
+        """
+        before = dict(self._full)
+        if error is not None and is_full(error):
+            self._full[folder] = fault("disk.full", path=folder)
+        elif error is None:
+            self._full.pop(folder, None)
+        if self._full != before:
+            log.warning("disk.full" if folder in self._full else "disk.has_room", path=folder)
+            troubles = tuple(self._full.values())
+            self._store.update(lambda world: complain(world, troubles))
 
 
 def read_last_known(path: str) -> World | None:

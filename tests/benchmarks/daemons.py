@@ -49,15 +49,23 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def daemon(providers: Mapping[str, str], *, busy: bool = False, pinned: bool = False) -> Iterator[Running]:
-    """Run a daemon that watches these llama.cpp servers (name → URL) and nothing else."""
+def daemon(
+    providers: Mapping[str, str],
+    *,
+    busy: bool = False,
+    pinned: bool = False,
+    kind: str = "llamacpp",
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Run a daemon that watches these servers of one kind (name → URL) and nothing else.
+
+    ``more`` is added to its environment.
+    """
     with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as home:
-        environment = environment_of(home)
+        environment = environment_of(home) | dict(more or {})
         where = places(environment)
         Path(where.home).mkdir()
-        entries = {name: {"like": "llamacpp", "api_base": url} for name, url in providers.items()}
-        document = {"hived": {"guess": False, "log_level": "warning"}, "providers": entries}
-        Path(where.configuration).write_bytes(msgspec.json.encode(document))
+        write_configuration(where, providers, kind=kind)
         command = ["-c", BUSY] if busy else ["-m", "hived", "serve"]
         child = subprocess.Popen([sys.executable, "-P", *command], env=environment, cwd="/")
         if pinned and sys.platform == "linux":
@@ -70,6 +78,16 @@ def daemon(providers: Mapping[str, str], *, busy: bool = False, pinned: bool = F
         finally:
             child.kill()
             child.wait()
+
+
+def write_configuration(where: Places, providers: Mapping[str, str], *, kind: str = "llamacpp") -> None:
+    """Put a configuration in the place of the one that is there, as an editor does."""
+    entries = {name: {"like": kind, "api_base": url} for name, url in providers.items()}
+    document = {"hived": {"guess": False, "log_level": "warning"}, "providers": entries}
+    path = Path(where.configuration)
+    fresh = path.with_name(".configuration.swp")
+    fresh.write_bytes(msgspec.json.encode(document))
+    fresh.replace(path)
 
 
 def _is_settled(client: Client) -> bool:

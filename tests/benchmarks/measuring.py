@@ -112,3 +112,25 @@ def short(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.1f} µs"
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def ratio(what: str, mine: float, against: str, base: float, limit: float) -> Row:
+    return Row(
+        what, short(mine), f"{against}: {short(base)}", mine / base, limit, shown=f"{mine / base:.2f} ×"
+    )
+
+
+def faster(what: str, mine: float, against: str, base: float, limit: float) -> Row:
+    return Row(
+        what,
+        short(mine),
+        f"{against}: {short(base)}",
+        base / mine,
+        limit,
+        at_least=True,
+        shown=f"{base / mine:.0f} × slower",
+    )
+
+
+def figure(what: str, mine: float, limit: float) -> Row:
+    return Row(what, short(mine), "", mine, limit, shown=short(mine))

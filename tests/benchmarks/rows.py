@@ -21,7 +21,21 @@ from hived_client.doors.wire import ResolveParams
 from hived_client.errors import NotReady
 from hived_client.resolution import Question
 from tests.benchmarks.daemons import baseline, daemon
-from tests.benchmarks.measuring import Row, Times, in_turns, one_core, process_times, short, timed, wait_until
+from tests.benchmarks.following import followed_rows, miss_rows
+from tests.benchmarks.hostile import hostile_rows
+from tests.benchmarks.measuring import (
+    Row,
+    Times,
+    faster,
+    figure,
+    in_turns,
+    one_core,
+    process_times,
+    ratio,
+    short,
+    timed,
+    wait_until,
+)
 from tests.servers.llamacpp import ALIAS, LlamaCpp
 from tests.servers.llamacpp_router import LlamaCppRouter
 
@@ -261,28 +275,6 @@ def _wait_gone(client: Client) -> None:
     wait_until(lambda: _state(client) in ("down", "unreachable"))
 
 
-def ratio(what: str, mine: float, against: str, base: float, limit: float) -> Row:
-    return Row(
-        what, short(mine), f"{against}: {short(base)}", mine / base, limit, shown=f"{mine / base:.2f} ×"
-    )
-
-
-def faster(what: str, mine: float, against: str, base: float, limit: float) -> Row:
-    return Row(
-        what,
-        short(mine),
-        f"{against}: {short(base)}",
-        base / mine,
-        limit,
-        at_least=True,
-        shown=f"{base / mine:.0f} × slower",
-    )
-
-
-def figure(what: str, mine: float, limit: float) -> Row:
-    return Row(what, short(mine), "", mine, limit, shown=short(mine))
-
-
 ROWS = {
     "snapshot": snapshot_rows,
     "socket": socket_rows,
@@ -290,4 +282,7 @@ ROWS = {
     "push": push_rows,
     "size": size_rows,
     "rest": rest_rows,
+    "followed": followed_rows,
+    "miss": miss_rows,
+    "hostile": hostile_rows,
 }

@@ -30,13 +30,20 @@ class Running:
     """``with Running(environment) as daemon: … daemon.client``."""
 
     def __init__(
-        self, environment: Mapping[str, str], *, backend: str = "asyncio", wait: bool = True, log: str = ""
+        self,
+        environment: Mapping[str, str],
+        *,
+        backend: str = "asyncio",
+        wait: bool = True,
+        log: str = "",
+        python: str = sys.executable,
     ) -> None:
         self.environment = dict(environment)
         self.where: Places = places(self.environment)
         self.client = Client(self.where, environment=self.environment)
         self._backend = backend
         self._wait = wait
+        self._python = python
         self._log = Path(log) if log else Path(self.environment["HOME"]) / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._others: list[Client] = []
@@ -81,7 +88,7 @@ class Running:
         assert self._process is None or self._process.poll() is not None, "the daemon runs already"
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hived", "serve", "--backend", self._backend],
+                [self._python, "-P", "-m", "hived", "serve", "--backend", self._backend],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

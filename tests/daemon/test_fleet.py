@@ -217,3 +217,36 @@ async def test_endpoints_that_flap_leave_nothing_behind() -> None:
         looks = sum(len(server.looks) for server in yard.servers.values())
         await anyio.sleep(600.0)
         assert sum(len(server.looks) for server in yard.servers.values()) - looks == 40
+
+
+async def test_who_asks_before_the_fleet_runs_waits_for_the_first_look() -> None:
+    yard = Yard()
+    yard.expect(end("a", 1))
+    with structlog.testing.capture_logs():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(yard.fleet.refresh, ["a"])
+            await anyio.sleep(1.0)
+            assert yard.states() == {"a": "unknown"}
+            yard.server(1).takes = 0.5
+            tasks.start_soon(yard.fleet.run)
+            await anyio.sleep(0.001)
+            yard.expect(end("a", 1), end("b", 2))
+            await yard.fleet.refresh(["b"])
+            assert yard.states()["b"] == "ready"
+            await anyio.sleep(1.0)
+            assert yard.states() == {"a": "ready", "b": "ready"}
+            # A first look may have begun by the time that who asked is there: then there is another.
+            assert all(len(yard.server(port).looks) <= 2 for port in (1, 2))
+            tasks.cancel_scope.cancel()
+
+
+async def test_who_joins_waits_for_a_look_that_was_asked_for_and_for_no_other() -> None:
+    async with running(end("a", 1)) as yard:
+        began = anyio.current_time()
+        await yard.fleet.join(["a", "nobody"])
+        assert anyio.current_time() == began
+        yard.server(1).takes = 0.5
+        yard.fleet.poke("a")
+        await yard.fleet.join(["a"])
+        assert anyio.current_time() - began == pytest.approx(0.5)
+        assert len(yard.server(1).looks) == 2

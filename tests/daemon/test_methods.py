@@ -96,3 +96,63 @@ def test_who_asks_in_a_loop_for_what_is_not_there_is_no_load_for_the_server(
                     daemon.client.resolve("llamacpp/nosuch")
             looks = 2 + int((time.monotonic() - began) / 0.25)
             assert len(server.requests) - before <= 3 * looks
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_asks_for_a_look_at_once_gets_one_and_finds_it_in_the_files(
+    environment: dict[str, str], backend: str
+) -> None:
+    with LyingLlamaCpp() as first, LyingLlamaCpp() as second:
+        configure(environment, llamacpp_at(first.url))
+        with Running(environment, backend=backend) as daemon:
+            daemon.client.refresh()
+            assert [e.state for e in daemon.another().world().world.endpoints] == ["ready"]
+            for server in (second, first, second):
+                configure(environment, llamacpp_at(server.url))
+                daemon.client.reload()
+                assert [e.url for e in daemon.another().world().world.endpoints] == [server.url]
+                generation = daemon.client.refresh()
+                world = daemon.another().world().world
+                assert [e.state for e in world.endpoints] == ["ready"]
+                assert world.generation >= generation
+
+
+def test_another_name_of_the_same_server_calls_it_too(environment: dict[str, str]) -> None:
+    with LyingLlamaCpp() as server:
+        entry = {"like": "llamacpp", "api_base": server.url}
+        configure(environment, {"lab": entry, "Work": entry})
+        with Running(environment) as daemon:
+            daemon.client.refresh("Work")
+            for name in ("lab", "Work", "work"):
+                found = daemon.client.resolve(f"{name}/m")
+                assert (found.endpoint, found.name) == ("lab", "m")
+            assert daemon.client.world().world.problems == ()
+            daemon.terminate()
+            assert daemon.another().resolve("work/m", timeout=2.0).endpoint == "lab"
+
+
+@pytest.mark.stress
+def test_many_that_ask_at_once_for_what_has_just_come_cost_its_server_one_look(
+    environment: dict[str, str],
+) -> None:
+    with LyingLlamaCpp() as server:
+        configure(environment, llamacpp_at(server.url))
+        with Running(environment) as daemon:
+            wait_until(lambda: daemon.client.world().world.endpoints[0].state == "ready")
+            # The process behind the port is found in a thread, which is cause for a look of its own.
+            wait_until(lambda: "'watched': True" in str(daemon.client.statistics()["monitors"]))
+            daemon.client.refresh()
+            time.sleep(0.5)  # until a no of just now has no more weight
+            server.props, server.models = (b.replace(b'"m"', b'"n"') for b in (server.props, server.models))
+            before, found = len(server.requests), []
+            clients = [daemon.another() for _ in range(30)]
+            threads = [
+                threading.Thread(target=lambda c=c: found.append(c.resolve("llamacpp/n", timeout=5.0).name))
+                for c in clients
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10.0)
+            assert found == ["n"] * 30
+            assert [path for _, path in server.requests[before:]] == ["/health", "/props", "/v1/models"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import anyio
@@ -10,12 +11,15 @@ import pytest
 from hived.daemon.clock import Clock
 from hived.daemon.publish import Publisher, read_last_known
 from hived.daemon.store import Store
-from hived.decisions.transitions import expect
-from hived_client.doors.files import Files
+from hived.decisions.transitions import expect, introduce
+from hived_client.doors.files import Files, known
 from hived_client.doors.paths import Places, ensure_folder
-from hived_client.vocabulary.world import Endpoint, World
+from hived_client.vocabulary.world import Daemon, Endpoint, World
 
 ID = b"i" * 16
+DAEMON = Daemon(
+    version="0.1.0", pid=7, started_at=0.0, managed_by="foreground", socket="/s", id="i", boot="b"
+)
 
 
 @pytest.fixture
@@ -46,9 +50,9 @@ def test_what_is_published_is_what_is_read(publisher: Publisher, store: Store, w
     assert os.stat(where.beat).st_mode & 0o777 == 0o600
     publisher.finish()
     assert Files(where).look().verdict == "stopped"
-    known = read_last_known(where.last_known)
-    assert known is not None
-    assert known.endpoints == store.world.endpoints
+    last = read_last_known(where.last_known)
+    assert last is not None
+    assert last.endpoints == store.world.endpoints
 
 
 def test_without_the_last_word_another_daemons_files_are_left_alone(
@@ -118,3 +122,74 @@ def test_a_last_known_world_that_is_none_is_forgotten(where: Places) -> None:
     assert read_last_known(where.last_known) is None
     os.makedirs(where.last_known)
     assert read_last_known(where.last_known) is None
+
+
+def test_a_full_disk_is_told_in_the_world_and_by_the_beat_until_there_is_room(
+    publisher: Publisher, store: Store, where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.update(lambda world: introduce(world, DAEMON))
+    publisher.publish()
+    assert known(Files(where).look(), 0.0).problem is None
+
+    def full(path: str, data: bytes, *, sync: bool = False) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hived.daemon.publish.write_whole", full)
+        add(store, "http://127.0.0.1:1")
+        publisher.publish()
+        publisher.publish()
+    assert [problem.code for problem in store.world.problems] == ["disk.full"]
+    told = known(Files(where).look(), 0.0).problem
+    assert told is not None
+    assert (told.code, told.hint) == ("disk.full", f"df -h {where.folder}")
+    publisher.publish()
+    publisher.publish()
+    assert store.world.problems == ()
+    view = Files(where).look()
+    assert known(view, 0.0).problem is None
+    assert view.snapshot is not None
+    assert view.snapshot.world() == store.world
+
+
+def test_what_is_no_full_disk_is_not_called_one(publisher: Publisher, store: Store, where: Places) -> None:
+    store.update(lambda world: introduce(world, DAEMON))
+    os.chmod(where.folder, 0o700)
+    os.mkdir(where.snapshot)
+    publisher.publish()
+    assert store.world.problems == ()
+    assert publisher.statistics()["failing"]
+
+
+def test_a_flush_writes_what_is_not_written_and_else_only_beats(
+    publisher: Publisher, store: Store, where: Places
+) -> None:
+    publisher.publish()
+    add(store, "http://127.0.0.1:1")
+    publisher.flush()
+    publisher.flush()
+    assert publisher.writes == 2
+    view = Files(where).look()
+    assert view.snapshot is not None
+    assert view.snapshot.world() == store.world
+    store.saw("a", latency=0.1, cadence=1.0)
+    publisher.flush()
+    assert Files(where).look().seen("a").at is not None
+    assert publisher.writes == 2
+    publisher.finish()
+
+
+def test_a_flush_leaves_a_folder_that_cannot_be_written_to_the_next_try(
+    publisher: Publisher, store: Store, where: Places
+) -> None:
+    publisher.publish()
+    os.rename(where.folder, f"{where.folder}.away")
+    add(store, "http://127.0.0.1:1")
+    publisher.flush()
+    assert publisher.statistics()["failing"]
+    os.rename(f"{where.folder}.away", where.folder)
+    publisher.flush()
+    assert publisher.statistics()["failing"]
+    publisher.publish()
+    assert not publisher.statistics()["failing"]
+    publisher.finish()
