@@ -43,7 +43,12 @@ ROOMS = {
 
 # The one home of each library; anyio, msgspec and structlog are everywhere that their room allows.
 HOMES = {
-    "httpx": ("hived.providers.http", "hived.cli.demo.direct"),
+    "httpx": (
+        "hived.providers.http",
+        "hived.cli.demo.direct",
+        "hived_client.agent.chat",
+        "hived_client.agent.egress",
+    ),
     "psutil": ("hived.machine.processes",),
     "xllamacpp": ("hived.machine.embedded_llamacpp",),
     "gguf": ("hived.cli.demo.speaking_model",),
@@ -95,12 +100,28 @@ def test_every_library_has_one_home(name: str, tree: ast.Module) -> None:
         library = imported.split(".")[0]
         if library in sys.stdlib_module_names or library in ("hived", "hived_client"):
             continue
-        if name.startswith("hived_client"):
+        if name.startswith("hived_client.agent"):
+            assert library in ("msgspec", "anyio") or name in HOMES.get(library, ()), imported
+        elif name.startswith("hived_client"):
             assert library == "msgspec" or (library == "anyio" and name == "hived_client.doors.aio"), imported
         elif library in EVERYWHERE:
             assert library == "msgspec" or not name.startswith(NO_ANYIO), f"{name} imports {imported}"
         else:
             assert name in HOMES.get(library, ()), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
+def test_the_agent_side_imports_a_library_only_where_it_is_used(name: str, tree: ast.Module) -> None:
+    """Whoever imports an agent's module pays for msgspec alone, until something is called."""
+    if not name.startswith("hived_client.agent"):
+        return
+    guards = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) for inner in node.body}
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in guards:
+            for imported in imports_of(name, ast.Module(body=[node], type_ignores=[])):
+                library = imported.split(".")[0]
+                ours = library in ("hived_client", "msgspec") or library in sys.stdlib_module_names
+                assert ours, f"{name} imports {imported} at once"
 
 
 def test_the_table_of_homes_names_only_modules_that_use_them() -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from hived_client._version import __version__
 
 if TYPE_CHECKING:
+    from hived_client.agent.result import ExecutionResult
+    from hived_client.agent.runner import AgentRunner
     from hived_client.doors.aio import AsyncClient
     from hived_client.doors.files import Known
     from hived_client.doors.launch import ensure_running
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     world = shared.world
 
 __all__ = [
+    "AgentRunner",
     "AsyncClient",
     "Client",
     "Endpoint",
+    "ExecutionResult",
     "Fault",
     "HivedError",
     "Known",
@@ -53,9 +57,11 @@ __all__ = [
 
 # Names are imported when they are first used: a program that only resolves pays for nothing else.
 _HOMES = {
+    "AgentRunner": "agent.runner",
     "AsyncClient": "doors.aio",
     "Client": "doors.sync",
     "Endpoint": "vocabulary.world",
+    "ExecutionResult": "agent.result",
     "Fault": "vocabulary.faults",
     "HivedError": "errors",
     "Known": "doors.files",

@@ -15,6 +15,8 @@ VERBS: dict[str, str] = {
     "serve": "run the daemon in the foreground",
     "status": "what is running here, and what is wrong",
     "resolve": "how to call a model now, or why not",
+    "env": "print the variables with which other programs call a model",
+    "exec": "run a program with those variables",
     "events": "print what changes, as it changes",
     "start": "start a model server",
     "stop": "stop a server that hived started",

@@ -8,7 +8,7 @@ import time
 
 import msgspec
 
-from hived.cli.running import YES, shown
+from hived.cli.running import YES, shown, shown_json
 from hived_client.doors.sync import Client
 from hived_client.vocabulary.world import Change
 
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     if left is not None and left <= 0:
         return YES
     for change in Client().events():
-        print(msgspec.json.encode(change).decode() if options.json else line(change))
+        print(shown_json(msgspec.json.encode(change).decode()) if options.json else line(change))
         sys.stdout.flush()
         if left is not None:
             left -= 1

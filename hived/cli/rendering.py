@@ -10,12 +10,13 @@ from itertools import pairwise
 
 import msgspec
 
-from hived.cli.running import shown
+from hived.cli.running import shown, shown_json
 from hived_client.doors.files import Known
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.kinds import kind_named
-from hived_client.vocabulary.world import GUESSED, Endpoint, Model
+from hived_client.vocabulary.lasting import remaining
+from hived_client.vocabulary.world import GUESSED, Endpoint, Model, World
 
 _COLOURS = {
     "ready": "32",
@@ -28,6 +29,16 @@ _COLOURS = {
     "fresh": "32",
 }
 _BAD = "31"
+
+_PLAIN_ABSENCE = frozenset(
+    {"server.down", "server.not_installed", "server.maybe_on_host", "server.not_seen_yet"}
+)
+"""Reasons for which it is enough to say that a server which nobody asked for was not found."""
+
+FEW = 3
+"""Models of a server that is down that have a line each; more of them share one."""
+NAMED = 5
+"""Names on that line at most."""
 
 
 def is_colourful() -> bool:
@@ -44,13 +55,13 @@ def coloured(word: str, state: str | None = None) -> str:
 
 def as_json(value: object) -> str:
     """Return structs as readable JSON."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return shown_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def world_document(known: Known) -> dict[str, object]:
     """Return the World as the contract of ``hived status --json`` has it; unknown is null."""
     world = known.world
-    problem = [known.problem] if known.problem is not None else []
+    problem = [*([known.problem] if known.problem is not None else []), *known.notes]
     return {
         "generation": world.generation,
         "verdict": known.verdict,
@@ -71,6 +82,7 @@ def status_lines(known: Known, width: int) -> list[str]:
     rows = [_headline(known)]
     if known.problem is not None:
         rows.append(f"snapshot   {shown(known.problem.message)}")
+        rows += [f"{'':10} → {shown(known.problem.hint)}"] if known.problem.hint else []
     world = known.world
     if world.configuration is not None:
         rows.append(f"{'config':10} {_home(world.configuration.path)}  {world.configuration.state}")
@@ -78,13 +90,14 @@ def status_lines(known: Known, width: int) -> list[str]:
     name_width = max([10, *(len(endpoint.name) for endpoint in listed)])
     for endpoint in listed:
         rows += _endpoint_lines(known, endpoint, name_width, width)
-    rows += _not_found(world.endpoints, name_width)
+    rows += _not_found(world, name_width, width)
     if not world.endpoints and known.verdict not in ("fresh", "lagging", "stale"):
         rows.append("nothing is known yet; hived looks for servers once it runs")
-    if world.problems:
+    problems = (*known.notes, *world.problems)
+    if problems:
         rows.append("")
         rows.append("problems")
-        for problem in world.problems:
+        for problem in problems:
             rows += _problem_lines(problem)
     return rows
 
@@ -97,12 +110,12 @@ def target_lines(asked: str, target: Target) -> list[str]:
         f"{shown(asked)} can be called",
         f"  model      {shown(target.model)}",
         f"  api_base   {shown(target.api_base)}",
-        f"  api_key    {target.api_key or 'none needed'}"
-        + (f" (from {target.key_ref})" if target.key_ref else ""),
+        f"  api_key    {shown(target.api_key or 'none needed')}"
+        + (f" (from {shown(target.key_ref)})" if target.key_ref else ""),
         f"  context    {f'{target.context:,} tokens' if target.context is not None else 'unknown'}",
         f"  endpoint   {shown(target.endpoint)} ({', '.join(fact for fact in facts if fact)})",
     ]
-    rows += [f"  {name:10} {value}" for name, value in target.extra.items()]
+    rows += [f"  {shown(name):10} {value}" for name, value in target.extra.items()]
     for warning in target.warnings:
         rows.append(f"  warning    {shown(warning.message)}")
         if warning.hint:
@@ -160,12 +173,16 @@ def _runs(known: Known) -> bool:
 def _endpoint_lines(known: Known, endpoint: Endpoint, column: int, width: int) -> Iterable[str]:
     seen = known.seen.get(endpoint.name)
     facts = [_address(endpoint.url)]
+    if endpoint.aliases:
+        facts.append(f"also called {shown(', '.join(endpoint.aliases))}")
     if endpoint.locality != "device":
         facts.append(_where(endpoint.locality))
     if endpoint.source in ("configuration", "environment"):
-        facts.append(f"from {endpoint.origin}")
+        facts.append(f"from {shown(endpoint.origin)}")
     elif endpoint.source == "started":
         facts.append("started by hived")
+    if endpoint.state in ("starting", "loading") and endpoint.since is not None:
+        facts.append(f"for {duration(max(0.0, time.time() - endpoint.since))}")
     if seen is not None and seen.at is not None:
         facts.append(_ago(max(0.0, time.time() - seen.at)))
     if endpoint.version is not None:
@@ -178,9 +195,13 @@ def _endpoint_lines(known: Known, endpoint: Endpoint, column: int, width: int) -
     yield name + rest.replace(endpoint.state, coloured(endpoint.state), 1)
     if endpoint.reason is not None and endpoint.source in GUESSED:
         yield _cut(f"{'':{column}} {shown(endpoint.reason.message)}", width)
-    for model in (endpoint.models or ())[:20]:
+    models = endpoint.models or ()
+    if endpoint.state == "down" and len(models) > FEW:
+        yield _with_models(f"{'':{column}}", models, "known", width)
+        return
+    for model in models[:20]:
         yield _model_line(model, column, width)
-    more = len(endpoint.models or ()) - 20
+    more = len(models) - 20
     if more > 0:
         yield f"{'':{column}} … and {more} more (hived status --json lists all)"
 
@@ -189,25 +210,61 @@ def _model_line(model: Model, column: int, width: int) -> str:
     facts = [
         model.state or "",
         f"{model.progress:.0%}" if model.progress is not None else "",
+        _rest(model),
         f"{model.loaded_context:,} tokens" if model.loaded_context is not None else "",
         f"of {model.context:,}" if model.context not in (None, model.loaded_context) else "",
         " ".join(c for c in model.capabilities or () if c != "completion"),
         model.quantization or "",
         size(model.size) if model.size is not None else "",
+        "place unknown" if model.unplaced is not None else "",
     ]
     return _as_many(f"{'':{column}} {shown(model.name)}", [shown(fact) for fact in facts if fact], width)
 
 
-def _not_found(endpoints: Sequence[Endpoint], width: int) -> Iterable[str]:
-    by_provider: dict[str, list[Endpoint]] = {}
-    for endpoint in endpoints:
+def _rest(model: Model) -> str:
+    """Say about how long a download or a load will go on."""
+    rest = remaining(None if model.since is None else time.time() - model.since, model.progress)
+    return "" if rest is None else f"about {duration(rest)} more"
+
+
+def _not_found(world: World, column: int, width: int) -> Iterable[str]:
+    """Return a line for each provider that nobody asked for and that is not there, with what is on disk."""
+    by_provider: dict[tuple[str, bool], list[Endpoint]] = {}
+    for endpoint in world.endpoints:
         if _is_absent_guess(endpoint):
-            by_provider.setdefault(endpoint.provider, []).append(endpoint)
-    for provider, absent in by_provider.items():
-        kind = kind_named(provider)
-        title = kind.title if kind else provider
+            seen = endpoint.state != "unknown"
+            by_provider.setdefault((endpoint.provider, seen), []).append(endpoint)
+    for (provider, seen), absent in by_provider.items():
+        kind = kind_named(provider, world.kinds)
+        title = shown(kind.title if kind else provider)
         places = ", ".join(_address(endpoint.url) for endpoint in absent)
-        yield f"{provider:{width}} {title} was not found at {places}"
+        word = "was not found" if seen else "has not been looked for yet"
+        line = f"{shown(provider):{column}} {title} {word} at {places}"
+        why = next((e.reason for e in absent if e.reason and e.reason.code not in _PLAIN_ABSENCE), None)
+        if why is not None:
+            line = f"{provider:{column}} {shown(why.message).removesuffix('.')}"
+        models = [model for endpoint in absent for model in endpoint.models or ()]
+        yield _with_models(line + ";", models, "on disk", width) if models else line
+
+
+def _with_models(line: str, models: Sequence[Model], where: str, width: int) -> str:
+    """Return a line with how many models there are, how big they are, and as many of their names as fit."""
+    sizes = [model.size for model in models if model.size is not None]
+    whole = f" ({size(sum(sizes))})" if len(sizes) == len(models) else ""
+    many = "1 model" if len(models) == 1 else f"{len(models)} models"
+    line += f" {many} {where}{whole}"
+    names: list[str] = []
+    for model in models[:NAMED]:
+        longer = [*names, shown(model.name)]
+        if width > 0 and len(_listed(line, longer, len(models))) > width:
+            break
+        names = longer
+    return _cut(_listed(line, names, len(models)), width)
+
+
+def _listed(line: str, names: Sequence[str], of: int) -> str:
+    rest = ["…"] if len(names) < of else []
+    return f"{line}: {', '.join([*names, *rest])}" if names else line
 
 
 def _problem_lines(problem: Fault) -> list[str]:
@@ -216,7 +273,8 @@ def _problem_lines(problem: Fault) -> list[str]:
 
 
 def _is_absent_guess(endpoint: Endpoint) -> bool:
-    return endpoint.source in GUESSED and endpoint.state in ("down", "unknown") and not endpoint.models
+    answered = endpoint.version is not None or endpoint.state not in ("down", "unknown")
+    return endpoint.source in GUESSED and not answered and (endpoint.state == "down" or not endpoint.models)
 
 
 def _fields(struct: msgspec.Struct | None) -> dict[str, object] | None:
@@ -242,7 +300,7 @@ def _model(known: Known, endpoint: Endpoint, model: Model) -> dict[str, object]:
         "provider": endpoint.provider,
         "endpoint": endpoint.name,
         "loaded": None if model.state is None else model.state == "loaded",
-        "locality": model.locality or endpoint.locality,
+        "locality": None if model.unplaced is not None else model.locality or endpoint.locality,
         "observed_at": endpoint.models_at or (seen.at if seen else None),
     }
 
@@ -257,12 +315,12 @@ def _ago(age: float | None) -> str:
 
 
 def _address(url: str) -> str:
-    return url.removeprefix("http://")
+    return shown(url.removeprefix("http://"))
 
 
 def _home(path: str) -> str:
     home = os.path.expanduser("~")
-    return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
+    return shown(f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path)
 
 
 def _as_many(begin: str, facts: Iterable[str], width: int) -> str:

@@ -67,7 +67,7 @@ def report(error: HivedError, *, as_json: bool) -> int:
             "hint": error.hint,
             "alternatives": list(error.alternatives),
         }
-        print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+        print(shown_json(msgspec.json.format(msgspec.json.encode(body), indent=2).decode()))
     print(sentence(error.fault), file=sys.stderr)
     for alternative in error.alternatives:
         print(f"  instead: {shown(alternative)}", file=sys.stderr)
@@ -95,6 +95,19 @@ def sentence(fault: Fault) -> str:
     """Return a fault on one line, or two where there is something to type."""
     text = shown(fault.message)
     return f"{text}\n  → {shown(fault.hint)}" if fault.hint else text
+
+
+def shown_json(text: str) -> str:
+    """Return JSON in which whatever a terminal would obey stands as an escape, which means the same."""
+    lines = text.split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in lines)
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def shown(text: str) -> str:

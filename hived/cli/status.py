@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
+
+import msgspec
 
 from hived.cli.rendering import as_json, status_lines, world_document
 from hived.cli.running import NOT_RUNNING, UNRESPONSIVE, YES
+from hived_client.doors.files import Known
+from hived_client.doors.proxies import hijacked_endpoint
 from hived_client.doors.sync import Client
 
 
@@ -16,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    known = Client().world()
+    known = with_own_problems(Client().world(), os.environ)
     if options.json:
         print(as_json(world_document(known)))
     else:
@@ -26,3 +31,12 @@ def run(options: argparse.Namespace) -> int:
         print("hived is not running\n  → hived serve", file=sys.stderr)
         return NOT_RUNNING
     return UNRESPONSIVE if known.verdict == "stale" else YES
+
+
+def with_own_problems(known: Known, environment: Mapping[str, str]) -> Known:
+    """Add what the daemon cannot see: a proxy in this very environment that takes calls from servers."""
+    taken = hijacked_endpoint(known.world.endpoints, environment)
+    if taken is None:
+        return known
+    world = msgspec.structs.replace(known.world, problems=(*known.world.problems, taken))
+    return msgspec.structs.replace(known, world=world)

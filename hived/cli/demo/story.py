@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
+from hived.cli.demo.agent import HIVE_TOOK, run_agent, run_and_kill, write_agent
 from hived.cli.demo.direct import ask_with_new_client, kept_connection, stream_chat, time_of
 from hived.cli.rendering import as_json as as_json_text
 from hived.cli.rendering import duration, status_lines, target_lines
@@ -32,7 +33,7 @@ from hived_client.resolution import Target
 
 SAYS = "I am a tiny model, and a real llama.cpp on this computer speaks for me."
 CALLS = "set_output"
-ARGUMENTS = {"key": "answer", "value": "Hello from your own machine."}
+ARGUMENTS: dict[str, str] = {"key": "answer", "value": "Hello from your own machine."}
 ASKED = "llamacpp/tiny-agent"
 
 T = TypeVar("T")
@@ -123,15 +124,14 @@ def _tell_with_own_server(story: Story, client: Client, where: Places) -> int:
     model = f"{where.home}/tiny-agent.gguf"
     story.begin(f"make a model of 130 kB that can say one sentence: {model}")
     story.timed(
-        "make the model", lambda: write_speaking_model(model, say=SAYS, tool=CALLS, arguments=ARGUMENTS)
+        "make the model", lambda: write_speaking_model(model, say=SAYS, tool=CALLS, arguments=dict(ARGUMENTS))
     )
     story.begin(f"hived start llamacpp --model {model}")
     begun = story.timed("start llama.cpp", lambda: _start(story, client, model))
     _show_status(story, client, begun.url)
     target = _show_answer(story, client, ASKED, begun.url)
     _speak(story, target)
-    story.begin(f"kill -9 the server (pid {begun.pid}), as the system does when memory runs out")
-    os.kill(begun.pid, signal.SIGKILL)
+    _run_agent(story, client, where, begun)
     refusal = story.timed("notice that the server is gone", lambda: _wait_refusal(client))
     story.begin(f"hived resolve {ASKED}")
     story.say(_indented(sentence(refusal.fault)))
@@ -198,6 +198,20 @@ def _speak(story: Story, target: Target) -> None:
     story.say()
     if first is not None:
         story.note("first token of the model", first)
+
+
+def _run_agent(story: Story, client: Client, where: Places, begun: Begun) -> None:
+    folder = write_agent(Path(where.home) / "agents" / "greeter", output=ARGUMENTS["key"])
+    story.begin(f'AgentRunner.load("{folder}", model="{ASKED}").run({{"query": "Who are you?"}})')
+    result = story.timed("run an agent", lambda: run_agent(folder, ASKED))
+    said = result.output.get(ARGUMENTS["key"]) if result.success else result.error
+    story.say(f"  {ARGUMENTS['key']}: {shown(str(said))}  ({result.total_tokens} tokens)")
+    story.begin(f"run it again, and kill -9 the server (pid {begun.pid}) in the middle of the run")
+    result, seconds = run_and_kill(folder, ASKED, begun.pid, lambda: story.say("  killed"))
+    story.say(f"  {duration(seconds)}: {shown(result.error or 'it ended well')}")
+    story.note(
+        "an agent's run ends when its server dies", seconds, HIVE_TOOK, "Hive by itself, measured once"
+    )
 
 
 def _wait_refusal(client: Client) -> NotReady:

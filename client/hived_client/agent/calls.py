@@ -1,0 +1,164 @@
+"""Calls to one model over one run: how it is called now, what is said when it cannot be.
+
+Before each turn hived is asked (microseconds, from its file): a server that is known to be down costs no
+attempt. The context of a call is one number, kept from call to call: a server that takes it with each call
+would load the model again for every other number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import msgspec
+
+from hived_client.agent.call_faults import truncated
+from hived_client.agent.chat import PATIENCE, Chat
+from hived_client.agent.context import Meter
+from hived_client.agent.words import Piece, Reply, Request
+from hived_client.doors.aio import AsyncClient
+from hived_client.doors.files import Files
+from hived_client.errors import CallFailed, NotReady
+from hived_client.resolution import Target
+from hived_client.vocabulary.faults import Fault
+
+LOADING = 600.0
+"""Seconds for which a model that is loading, or a server that is starting, is waited for."""
+AGAIN = 0.2
+"""Seconds between two questions meanwhile."""
+WHY = 0.8
+"""Seconds for finding out why a server broke off."""
+_GONE = frozenset({"server.down", "server.unreachable", "call.broken_off"})
+LEAST_ANSWER = 256
+"""Tokens that an answer may have at least, whatever the estimate of its prompt says."""
+
+
+class Calls:
+    """All calls to one model in one run."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        private: bool | str = False,
+        told: Callable[[Piece], None] | None = None,
+        waiting: Callable[[Fault], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model = model
+        self.tokens = 0
+        self.turns = 0
+        self.warnings: dict[str, Fault] = {}
+        self._private = private
+        self._told = told
+        self._waiting = waiting
+        self._hived = AsyncClient(environment=environment)
+        self._files = Files(environment=os.environ if environment is None else environment)
+        self._chat = Chat(self._watch)
+        self._meter = Meter()
+        self._context = 0
+
+    def __repr__(self) -> str:
+        return f"<Calls to {self.model}, {self.turns} turns>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._chat.aclose()
+
+    async def complete(self, request: Request) -> Reply:
+        """Have one turn. Raises ``NotReady`` before a call, ``CallFailed`` from one."""
+        target = await self.target(request)
+        try:
+            reply = await self._chat.complete(target, self._fitted(request, target), self._told)
+        except CallFailed as error:
+            if error.code in _GONE:
+                raise await self._why(request, error) from error
+            raise
+        self.turns += 1
+        usage = reply.usage
+        self.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+        if self._meter.learn(request, usage.prompt_tokens, target.context):
+            sent = self._meter.prompt(request)
+            self._note(truncated(target, sent=sent, counted=usage.prompt_tokens or 0))
+        return reply
+
+    async def target(self, request: Request) -> Target:
+        """Return how to call the model for this turn; waits while it is loading. Raises ``NotReady``."""
+        import anyio
+
+        until = anyio.current_time() + LOADING
+        said = ""
+        while True:
+            try:
+                target = await self._resolve(request)
+            except NotReady as no:
+                if not no.fault.retryable or anyio.current_time() > until:
+                    raise
+                if self._waiting is not None and no.message != said:
+                    self._waiting(no.fault)
+                said = no.message
+                await anyio.sleep(AGAIN)
+                continue
+            for warning in target.warnings:
+                self._note(warning)
+            return target
+
+    async def _resolve(self, request: Request) -> Target:
+        needed = max(self._meter.needs(request), self._context)
+        needs = ("tools",) if request.tools else ()
+        try:
+            target = await self._hived.resolve(self.model, context=needed, needs=needs, private=self._private)
+        except NotReady as no:
+            loaded = no.fault.fields.get("loaded")
+            if no.code != "context.exceeds_loaded" or not isinstance(loaded, int):
+                raise
+            # Where little is loaded, a short answer has to do: a quarter of it is kept for that.
+            needed = self._meter.prompt(request) + loaded // 4
+            target = await self._hived.resolve(self.model, context=needed, needs=needs, private=self._private)
+        if target.extra and needed > self._context:
+            # It is said with every call: room is taken in great steps, or each turn would load it anew.
+            target = await self._roomier(target, needed, needs)
+            self._context = target.context or needed
+        return target
+
+    async def _roomier(self, target: Target, needed: int, needs: tuple[str, ...]) -> Target:
+        if target.context is not None and target.context > needed:
+            return target  # what is loaded, or the least that is ever asked for
+        wanted = 1 << (needed - 1).bit_length()
+        try:
+            return await self._hived.resolve(self.model, context=wanted, needs=needs, private=self._private)
+        except NotReady:
+            return target  # more than the model can hold
+
+    def _fitted(self, request: Request, target: Target) -> Request:
+        """Ask for no longer answer than there is room for: some servers refuse, others cut the prompt."""
+        if request.max_tokens is None or target.context is None:
+            return request
+        room = max(LEAST_ANSWER, target.context - self._meter.prompt(request))
+        return request if request.max_tokens <= room else msgspec.structs.replace(request, max_tokens=room)
+
+    async def _why(self, request: Request, failed: CallFailed) -> CallFailed:
+        """Return what hived finds out about a server that was there a moment ago."""
+        try:
+            await self._hived.resolve(self.model, private=self._private, fresh=True, timeout=WHY)
+        except NotReady as no:
+            return CallFailed(no.fault, no.alternatives)
+        return failed
+
+    def _watch(self, target: Target, silent: float) -> Fault | None:
+        view = self._files.look()
+        if not view.running or view.snapshot is None:
+            return None
+        try:
+            endpoint = view.snapshot.endpoint(target.endpoint)
+        except KeyError:
+            return None
+        given_up = endpoint.state == "down" or (endpoint.state == "unreachable" and silent >= PATIENCE)
+        return endpoint.reason if given_up else None
+
+    def _note(self, warning: Fault) -> None:
+        """Keep a warning, each once in a run."""
+        self.warnings.setdefault(warning.code, warning)

@@ -1,0 +1,191 @@
+"""LiteLLM, in a thread and an event loop of its own, started when it is first needed.
+
+Its import takes seconds, its first call imports more, and it counts tokens and reads files between two
+awaits: on the caller's event loop all of that would hold up everything else there. Here nothing of it does,
+the connections that it keeps belong to one loop for as long as the process lives, and a caller may run on
+trio as well. The price is that LiteLLM's own callbacks run in that thread, without the caller's context
+variables: those also say which event loop runs, and would be wrong there.
+
+What comes back passes through a deque and a pair of sockets, the one way to wake a loop of either kind from
+a thread without waiting in another thread for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Any
+
+CLOSE = 2.0
+"""Seconds that a job which was given up has for closing its connection."""
+_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
+
+Put = Callable[[Any], None]
+Job = Callable[[Any, Put], Awaitable[None]]
+"""Gets LiteLLM's module and a way to hand things over, in LiteLLM's loop."""
+
+
+class NoLiteLlm(Exception):
+    """LiteLLM cannot be imported; the text says why."""
+
+
+def import_litellm() -> Any:
+    """Import LiteLLM and return it, without its looking for a price list, without its talking.
+
+    Blocks for seconds the first time. Raises ``NoLiteLlm``.
+    """
+    asked = _MAP in os.environ
+    os.environ.setdefault(_MAP, "True")
+    try:
+        litellm: Any = importlib.import_module("litellm")
+    except Exception as error:
+        raise NoLiteLlm(f"{type(error).__name__}: {error}") from error
+    finally:
+        if not asked:
+            os.environ.pop(_MAP, None)
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    return litellm
+
+
+class LiteLlmThread:
+    """The thread. ``start`` is idempotent and safe from any thread; a child of a fork gets one of its own."""
+
+    def __init__(self, load: Callable[[], Any] = import_litellm) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._litellm: Any = None
+        self._failure: NoLiteLlm | None = None
+
+    def __repr__(self) -> str:
+        state = (
+            "failed" if self._failure else "ready" if self._litellm else "importing" if self._loop else "off"
+        )
+        return f"<LiteLlmThread {state}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether LiteLLM is imported here."""
+        return self._litellm is not None and self._pid == os.getpid()
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Begin to import, where that has not begun, and return the loop; does not wait for it."""
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._pid, self._litellm, self._failure = os.getpid(), None, None
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._run, args=(self._loop,), name="litellm", daemon=True).start()
+            return self._loop
+
+    async def run(self, job: Job, take: Callable[[Any], None]) -> None:
+        """Run a job there; ``take`` is called here with each thing that it puts.
+
+        Raises what the job raises, or ``NoLiteLlm``. A cancellation here cancels it there, and waits for
+        its end.
+        """
+        post = _Post()
+        loop = self.start()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def work() -> None:
+            try:
+                await job(self._imported(), post.put)
+            except BaseException as error:  # noqa: BLE001 - handed to who waits for it
+                post.put(_End(error))
+            else:
+                post.put(_End(None))
+
+        # In a context of its own: the caller's says that trio runs, where it does.
+        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(work())), context=Context())
+        ended = False
+        try:
+            while not ended:
+                item = await post.get()
+                if isinstance(item, _End):
+                    ended = True
+                    if item.error is not None:
+                        raise item.error
+                else:
+                    take(item)
+        finally:
+            if not ended:
+                await _give_up(loop, tasks, post, soon=self.ready)
+            post.close()
+
+    def _imported(self) -> Any:
+        if self._failure is not None:
+            raise NoLiteLlm(*self._failure.args)
+        return self._litellm
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            self._litellm = self._load()
+        except NoLiteLlm as error:
+            self._failure = error
+        loop.run_forever()
+
+
+class _End:
+    """The last thing that a job hands over."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class _Post:
+    """Things on their way from a thread to a task."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._open = True
+        self._hear, self._ring = socket.socketpair()
+        self._hear.setblocking(False)
+        self._ring.setblocking(False)
+
+    def put(self, item: Any) -> None:
+        """Hand something over; from any thread."""
+        self._items.append(item)
+        with self._lock:  # a number of a socket that is closed may be somebody else's by now
+            if self._open:
+                try:
+                    self._ring.send(b"x")
+                except BlockingIOError:
+                    pass  # it rings already
+
+    async def get(self) -> Any:
+        """Return the next thing, as soon as there is one."""
+        import anyio
+
+        while not self._items:
+            await anyio.wait_readable(self._hear)
+            self._hear.recv(65_536)
+        return self._items.popleft()
+
+    def close(self) -> None:
+        with self._lock:
+            self._open = False
+            self._hear.close()
+            self._ring.close()
+
+
+async def _give_up(
+    loop: asyncio.AbstractEventLoop, task: list[asyncio.Task[None]], post: _Post, *, soon: bool
+) -> None:
+    """Cancel a job, and wait until it has closed its connection; ``soon``: it can have begun."""
+    import anyio
+
+    # The task may not be there yet: both run in the loop, one after the other.
+    loop.call_soon_threadsafe(lambda: [each.cancel() for each in task])
+    with anyio.move_on_after(CLOSE if soon else 0, shield=True):
+        while not isinstance(await post.get(), _End):
+            pass

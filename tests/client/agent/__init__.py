@@ -1,0 +1,1 @@
+"""The agent side: calls, folders, runs."""

@@ -1,0 +1,297 @@
+"""AgentRunner: whole runs on the real llama.cpp and on faithful fakes, and every way in which they end."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from hived.cli.demo.speaking_model import write_speaking_model
+from hived_client import AgentRunner
+from hived_client.agent.folder import AgentUnusable
+from hived_client.agent.result import ExecutionResult
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.kinds import KINDS
+from tests.client.agent.folders import graph, worker
+from tests.daemon.running import Running, configure, wait_until, write_configuration
+from tests.servers.llamacpp import LlamaCpp
+from tests.servers.lm_studio import LmStudio
+from tests.servers.ollama import Ollama
+from tests.servers.vllm import Vllm
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = {"key": "answer", "value": "forty-two"}
+QUERY = {"query": "Hello!"}
+
+
+@pytest.fixture(scope="module")
+def llamacpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCpp]:
+    """A real server on a model that gives one output, and then says a sentence."""
+    path = tmp_path_factory.mktemp("model") / "agent.gguf"
+    write_speaking_model(path, say="Hello from here.", tool="set_output", arguments=ANSWER)
+    with LlamaCpp(model=path) as server:
+        yield server
+
+
+def greeter(folder: Path) -> Path:
+    node = {"id": "greet", "input_keys": ["query"], "output_keys": ["answer"]}
+    return graph(folder / "agent", [node], terminal=["greet"])
+
+
+def providers(**urls: str) -> dict[str, object]:
+    return {name: {"api_base": url} for name, url in urls.items()}
+
+
+async def run(
+    folder: Path, model: str, environment: Mapping[str, str], data: Mapping[str, Any] = QUERY, **more: Any
+) -> ExecutionResult:
+    async with AgentRunner.load(folder, model=model, environment=environment, **more) as runner:
+        return await runner.run(dict(data))
+
+
+async def test_a_graph_with_outputs_on_the_real_server(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path
+) -> None:
+    configure(environment, providers(llamacpp=llamacpp.url))
+    with Running(environment):
+        result = await run(greeter(tmp_path), "llamacpp/tiny-agent", environment)
+    assert result.is_clean_success, result.error
+    assert result.output == QUERY | {"answer": "forty-two"}
+    assert result.path == ["greet"]
+    assert result.total_tokens > 100
+    assert result.session_state == {"memory": result.output}
+
+
+async def test_a_workers_file_streams_what_the_model_says(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path
+) -> None:
+    configure(environment, providers(llamacpp=llamacpp.url))
+    pieces: list[str] = []
+    with Running(environment):
+        runner = AgentRunner.load(
+            worker(tmp_path / "w"), model="llamacpp/tiny-agent", environment=environment
+        )
+        runner.on_piece = lambda piece: pieces.append(piece.text)
+        result = await runner.run(QUERY)
+    assert result.output["response"] == "".join(pieces) == "Hello from here."
+    assert len(pieces) > 1
+
+
+async def test_a_chain_goes_on_with_what_the_step_before_gave(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path
+) -> None:
+    nodes = [{"id": "a", "output_keys": ["answer"]}, {"id": "b", "input_keys": ["number"]}]
+    edges = [{"source": "a", "target": "b", "condition": "on_success", "input_mapping": {"number": "answer"}}]
+    configure(environment, providers(llamacpp=llamacpp.url))
+    with Running(environment):
+        result = await run(graph(tmp_path / "g", nodes, edges), "llamacpp/tiny-agent", environment)
+    assert result.path == ["a", "b"]
+    assert result.output["number"] == "forty-two"
+    assert result.output["response"] == "Hello from here."
+
+
+async def test_a_failure_takes_its_own_edge_and_the_run_is_degraded(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path
+) -> None:
+    nodes: list[dict[str, Any]] = [
+        {"id": "a", "output_keys": ["answer", "other"]},
+        {"id": "b"},
+    ]  # it only ever gives `answer`
+    edges = [{"source": "a", "target": "b", "condition": "on_failure"}]
+    configure(environment, providers(llamacpp=llamacpp.url))
+    with Running(environment):
+        result = await run(graph(tmp_path / "g", nodes, edges), "llamacpp/tiny-agent", environment)
+    assert result.path == ["a", "b"], result.error
+    assert result.is_degraded_success
+    assert result.nodes_with_failures == ["a"]
+
+
+@pytest.mark.parametrize("model", ["ollama/tiny", "ollama_chat/tiny", "OLLAMA/tiny", "ollama/ollama/tiny"])
+async def test_ollama_is_called_in_its_own_dialect_with_one_context(
+    model: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with Asked() as server:
+        server.add("tiny:latest", context_length=32768, capabilities=("completion", "tools"))
+        configure(environment, providers(ollama=server.url))
+        with Running(environment):
+            result = await run(worker(tmp_path / "w"), model, environment)
+    assert result.success, result.error
+    assert result.total_tokens > 0
+    bodies = [json.loads(body) for line, body in server.bodies if line == "POST /api/chat"]
+    assert [body["options"]["num_ctx"] for body in bodies] == [16384]
+    assert not any("/v1/" in line for line, _ in server.bodies)
+
+
+@pytest.mark.parametrize("prefix", ["vllm", "hosted_vllm"])
+async def test_vllm(prefix: str, environment: dict[str, str], tmp_path: Path) -> None:
+    with Vllm() as server:
+        configure(environment, providers(vllm=server.url))
+        with Running(environment):
+            result = await run(worker(tmp_path / "w"), f"{prefix}/tiny-random", environment)
+    assert result.success, result.error
+
+
+async def test_lm_studio(environment: dict[str, str], tmp_path: Path) -> None:
+    with LmStudio() as server:
+        configure(environment, providers(lm_studio=server.url))
+        with Running(environment) as daemon:
+            models = wait_until(lambda: daemon.client.world().world.endpoints[0].models)
+            assert models
+            result = await run(worker(tmp_path / "w"), f"lm_studio/{models[0].name}", environment)
+    assert result.success, result.error
+
+
+async def test_a_server_that_is_known_to_be_down_costs_no_attempt(
+    environment: dict[str, str], tmp_path: Path, unused_port: int
+) -> None:
+    configure(environment, providers(llamacpp=f"http://127.0.0.1:{unused_port}"))
+    with Running(environment):
+        result = await run(worker(tmp_path / "w"), "llamacpp/any", environment)
+    assert not result.success
+    assert result.fault is not None
+    assert result.fault.hint
+    assert result.error == f"{result.fault.message} → {result.fault.hint}"
+    assert result.execution_quality == "failed"
+
+
+async def test_a_server_that_is_killed_in_the_middle_ends_the_run_with_hiveds_sentence(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with LlamaCpp() as server:
+        configure(environment, providers(llamacpp=server.url))
+        with Running(environment) as daemon:
+            daemon.client.resolve("llamacpp/tiny-agent", timeout=5)
+            server.stop_process()
+            ended: list[float] = []
+
+            async def kill() -> None:
+                await anyio.sleep(0.4)
+                await anyio.to_thread.run_sync(server.kill, signal.SIGKILL)
+                ended.append(time.monotonic())
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(kill)
+                result = await run(worker(tmp_path / "w"), "llamacpp/tiny-agent", environment)
+            assert not result.success
+            assert result.fault is not None
+            assert result.fault.code in ("server.down", "model.server_down")
+            assert result.fault.hint.startswith("hived start llamacpp")
+
+
+async def test_a_model_that_is_loading_is_waited_for_and_the_waiting_is_told(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    from tests.servers.loading import LlamaCppLoading
+
+    waited: list[Fault] = []
+    with LlamaCppLoading() as server:
+        configure(environment, providers(llamacpp=server.url))
+        with Running(environment) as daemon:
+            wait_until(lambda: daemon.client.world().world.endpoints[0].state == "loading")
+            runner = AgentRunner.load(worker(tmp_path / "w"), model="llamacpp/x", environment=environment)
+            runner.on_wait = waited.append
+            with anyio.move_on_after(1.0):
+                await runner.run(QUERY)
+    assert {fault.code for fault in waited} == {"server.loading"}
+
+
+async def test_cancelling_a_run_hangs_up(environment: dict[str, str], tmp_path: Path) -> None:
+    with LlamaCpp() as server:
+        configure(environment, providers(llamacpp=server.url))
+        with Running(environment) as daemon:
+            daemon.client.resolve("llamacpp/tiny-agent", timeout=5)
+            server.stop_process()
+            try:
+                with anyio.move_on_after(0.3) as scope:
+                    await run(worker(tmp_path / "w"), "llamacpp/tiny-agent", environment)
+                assert scope.cancelled_caught
+            finally:
+                server.continue_process()
+
+
+async def test_a_mock_needs_neither_a_server_nor_a_model(environment: dict[str, str], tmp_path: Path) -> None:
+    runner = AgentRunner.load(greeter(tmp_path), mock_mode=True, environment=environment)
+    result = await runner.run(QUERY)
+    assert result.success
+    assert result.output["answer"] == "mock"
+
+
+async def test_the_model_of_the_configuration_is_taken(environment: dict[str, str], tmp_path: Path) -> None:
+    write_configuration(environment, json.dumps({"llm": {"provider": "ollama", "model": "qwen"}}))
+    assert AgentRunner.load(worker(tmp_path / "w"), environment=environment).model == "ollama/qwen"
+
+
+async def test_no_model_at_all_is_said(environment: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(AgentUnusable) as no:
+        AgentRunner.load(worker(tmp_path / "w"), environment=environment)
+    assert no.value.code == "agent.no_model"
+
+
+async def test_a_tool_that_is_not_there_is_said_before_anything_runs(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(AgentUnusable) as no:
+        AgentRunner.load(worker(tmp_path / "w", tools=["search"]), model="ollama/x", environment=environment)
+    assert no.value.code == "agent.no_tool"
+
+
+async def test_another_entry_point_needs_hive(environment: dict[str, str], tmp_path: Path) -> None:
+    runner = AgentRunner.load(worker(tmp_path / "w"), model="ollama/x", environment=environment)
+    result = await runner.run(QUERY, entry_point_id="webhook")
+    assert result.fault is not None
+    assert result.fault.code == "agent.needs_hive"
+
+
+def test_the_signatures_are_hives() -> None:
+    load = list(inspect.signature(AgentRunner.load).parameters)
+    assert load[:5] == ["agent_path", "mock_mode", "storage_path", "model", "interactive"]
+    assert list(inspect.signature(AgentRunner.run).parameters)[1:] == [
+        "input_data",
+        "session_state",
+        "entry_point_id",
+    ]
+
+
+def test_no_local_model_needs_a_key() -> None:
+    for kind in KINDS:
+        for prefix in kind.prefixes:
+            assert AgentRunner._is_local_model(f"{prefix}/x")
+            assert AgentRunner._get_api_key_env_var(f"{prefix.upper()}/x") is None
+    assert AgentRunner._get_api_key_env_var("anthropic/claude") == "ANTHROPIC_API_KEY"
+
+
+class Asked(Ollama):
+    """The fake, which keeps what it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[tuple[str, bytes]] = []
+
+    def answer(self, request: Any) -> Any:
+        self.bodies.append((request.line, request.body))
+        return super().answer(request)
+
+
+def test_importing_the_client_imports_neither_httpx_nor_litellm(environment: dict[str, str]) -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, hived_client; hived_client.AgentRunner; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"httpx", "litellm"} & set(done.stdout.split())

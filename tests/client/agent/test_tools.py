@@ -1,0 +1,100 @@
+"""An agent's own functions: found as Hive finds them, called whatever the model wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hived_client.agent.folder import AgentUnusable
+from hived_client.agent.tools import call_tool, read_tools
+
+pytestmark = pytest.mark.anyio
+
+MARKED = """
+def tool(description):
+    def mark(function):
+        function._tool_metadata = {"name": function.__name__, "description": description}
+        return function
+    return mark
+
+@tool("Add two numbers")
+def add(a: int, b: int = 1) -> dict:
+    return {"sum": a + b}
+
+@tool("Wait, then speak")
+async def speak(words: list[str]) -> str:
+    return " ".join(words)
+
+@tool("Fail")
+def fail():
+    raise ValueError("no")
+
+def not_a_tool(): ...
+"""
+
+TABLE = """
+class Tool:
+    def __init__(self, **fields): self.__dict__.update(fields)
+
+class Result:
+    content = '{"found": 1}'
+
+PARAMETERS = {"type": "object", "properties": {"x": {"type": "string"}}}
+TOOLS = {"look": Tool(name="look", description="Look", parameters=PARAMETERS)}
+
+def tool_executor(use):
+    assert (use.name, use.input) == ("look", {"x": "y"})
+    return Result()
+"""
+
+
+def folder(tmp_path: Path, text: str) -> str:
+    (tmp_path / "tools.py").write_text(text)
+    return str(tmp_path)
+
+
+async def test_marked_functions_are_offered_by_their_signature(tmp_path: Path) -> None:
+    tools = read_tools(folder(tmp_path, MARKED))
+    assert sorted(tools) == ["add", "fail", "speak"]
+    offered = tools["add"].offer()["function"]
+    assert offered["description"] == "Add two numbers"
+    assert offered["parameters"] == {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "required": ["a"],
+    }
+    assert tools["speak"].parameters["properties"] == {"words": {"type": "array"}}
+
+
+async def test_they_are_called_blocking_or_not(tmp_path: Path) -> None:
+    tools = read_tools(folder(tmp_path, MARKED))
+    assert json.loads(await call_tool(tools["add"], '{"a": 2}')) == {"sum": 3}
+    assert await call_tool(tools["speak"], '{"words": ["a", "b"]}') == "a b"
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[]", '{"z": 1}', "null"])
+async def test_what_the_model_wrote_wrongly_is_told_to_it(tmp_path: Path, arguments: str) -> None:
+    tools = read_tools(folder(tmp_path, MARKED))
+    assert "error" in json.loads(await call_tool(tools["add"], arguments))
+
+
+async def test_a_function_that_fails_tells_the_model_why(tmp_path: Path) -> None:
+    tools = read_tools(folder(tmp_path, MARKED))
+    assert json.loads(await call_tool(tools["fail"], "{}")) == {"error": "ValueError: no"}
+
+
+async def test_a_table_with_one_executor_is_taken_by_its_shape(tmp_path: Path) -> None:
+    tools = read_tools(folder(tmp_path, TABLE))
+    assert tools["look"].offer()["function"]["parameters"]["properties"] == {"x": {"type": "string"}}
+    assert await call_tool(tools["look"], '{"x": "y"}') == '{"found": 1}'
+
+
+async def test_a_file_that_does_not_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AgentUnusable, match="ModuleNotFoundError"):
+        read_tools(folder(tmp_path, "import no_such_module"))
+
+
+async def test_no_file_is_no_tools(tmp_path: Path) -> None:
+    assert read_tools(str(tmp_path)) == {}
