@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,14 @@ def environment(home: Path) -> dict[str, str]:
 def where(environment: dict[str, str]) -> Places:
     """The places of a daemon in that environment."""
     return places(environment)
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port of this device that is taken and where nothing listens, so that nobody else gets it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 SLOW_PLACES = (

@@ -1,27 +1,36 @@
-"""Mark the provocations, and print the table of what they came to."""
+"""Mark the provocations, give them a daemon to share, and print the table of what they came to."""
 
 from __future__ import annotations
 
-import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.faults.asking import Shared, settled
 from tests.faults.provoking import table
 
 
 @pytest.fixture
-def unused_port() -> Iterator[int]:
-    """A port of this device that is taken and where nothing listens, so that nobody else gets it."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+def anyio_backend() -> str:
+    """What a fault says does not depend on the event loop: one of them is enough here."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Shared]:
+    """One daemon for all that needs but another configuration; each gives it its own."""
+    with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as folder, settled(Path(folder)) as daemon:
+        yield Shared(daemon)
+        assert daemon.process.poll() is None, daemon.log[-4000:]
+        assert "Traceback" not in daemon.log, daemon.log[-4000:]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies here ``fault``: it runs by itself, ``-m fault``."""
+    """Mark what lies here ``fault``: it runs by itself, ``-m fault``. What starts nothing runs always."""
     for item in items:
-        if "tests/faults/" in item.nodeid:
+        if "tests/faults/" in item.nodeid and "tests/faults/test_complete.py" not in item.nodeid:
             item.add_marker(pytest.mark.fault)
 
 
