@@ -62,7 +62,10 @@ SLOW_PLACES = (
     "tests/servers/",
     "tests/providers/test_ladder.py",
     "tests/providers/test_hostile.py",
+    "tests/client/agent/test_runner.py",
     "tests/daemon/test_jobs.py",
+    "tests/daemon/test_plugins.py",
+    "tests/daemon/test_probes.py",
     "tests/daemon/test_survival.py",
     "tests/client/test_launch.py",
     "tests/machine/test_embedded_llamacpp.py",
@@ -77,6 +80,8 @@ SLOW = (
     "test_no_stranger_is_believed_and_none_takes_longer_than_its_time",
     "test_a_real_server_that_is_stopped_goes_on_and_is_killed",
     "test_a_new_manifest_is_told_within_300_ms",
+    "test_who_asks_for_a_look_at_once_gets_one_and_finds_it_in_the_files",
+    "test_real_a_process_named_like_vllm_is_found_and_its_end_too",
 )
 
 
@@ -90,7 +95,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_trio = parameters is not None and parameters.params.get("anyio_backend") == "trio"
-        is_provider = "tests/providers/" in item.nodeid
+        is_provider = "tests/providers/" in item.nodeid or "tests/client/agent/" in item.nodeid
         is_slow = any(place in item.nodeid for place in SLOW_PLACES)
         if is_slow or (is_provider and on_trio) or getattr(item, "originalname", "") in SLOW:
             item.add_marker(pytest.mark.slow)

@@ -82,10 +82,8 @@ class Methods:
         asked = _decode(params, ResolveParams)
         found = self._store.answer(asked.question)
         if asked.fresh or not self._is_settled(found):
-            before = self._store.world
             late = await self._look_again(asked)
-            if self._store.world is not before:
-                self._publish()
+            self._publish()
             found = self._store.answer(asked.question)
             if late and isinstance(found, Target):
                 found = self._unconfirmed(found, asked)

@@ -8,7 +8,8 @@ import anyio.to_thread
 import pytest
 
 from hived_client.agent import litellm_calls
-from hived_client.agent.litellm_calls import complete, import_litellm
+from hived_client.agent.litellm_calls import complete
+from hived_client.agent.litellm_thread import import_litellm
 from hived_client.agent.words import Request
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target

@@ -47,7 +47,8 @@ class RealVllm:
     def __enter__(self) -> Self:
         subprocess.run([self._python, tiny_llama.__file__, self.model, self.adapter], check=True, timeout=60)
         options = [
-            *("--model", str(self.model), "--served-model-name", *NAMES),
+            # Relative, so that it has the form of a repository's name.
+            *("--model", self.model.name, "--served-model-name", *NAMES),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--dtype", "float32", "--max-model-len", str(LENGTH), "--max-num-seqs", "2", "--enforce-eager"),
             *("--enable-lora", "--max-lora-rank", "8"),

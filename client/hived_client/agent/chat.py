@@ -1,8 +1,8 @@
 """One turn with a model on a local server, without LiteLLM: its import alone would cost seconds.
 
 No proxy and no redirect on the way, whatever the environment says: a call that is meant for this device
-stays on it. Nothing is tried again. Giving up (cancellation, a deadline) closes the connection, which stops
-the server's work.
+stays on it. Nothing is tried again, but for a kept connection that had gone stale. Giving up (cancellation,
+a deadline) closes the connection, which stops the server's work.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Chat:
         self._watch = watch
         self._clients: dict[str, httpx.AsyncClient] = {}
         self.requests = 0
+        self._has_kept = False
 
     def __repr__(self) -> str:
         return f"<Chat {self.requests} requests>"
@@ -107,6 +108,7 @@ class Chat:
         try:
             async with self._client(url).stream("POST", url, json=body, headers=headers) as response:
                 turn.heard_at = anyio.current_time()
+                turn.answered = self._has_kept = True
                 if response.status_code != 200 or "content-encoding" in response.headers:
                     raise CallFailed(said_no(target, response.status_code, await _beginning(response)))
                 await self._read(turn, response)
@@ -117,6 +119,12 @@ class Chat:
             httpx.InvalidURL,
         ) as error:
             raise CallFailed(no_connection(target, error)) from error
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            if turn.answered or turn.repeated or not self._has_kept:
+                raise CallFailed(broken_off(target, error)) from error
+            # The server closed a kept connection just as it was used again: it has read nothing.
+            turn.repeated = True
+            await self._converse(turn)
         except httpx.HTTPError as error:
             raise CallFailed(broken_off(target, error)) from error
 
@@ -169,6 +177,8 @@ class _Turn:
         self.dialect: Dialect = dialect_of(target.model.partition("/")[0])
         self.reader: Reader = self.dialect.reader()
         self.heard_at = 0.0
+        self.answered = False
+        self.repeated = False
         self.failure: CallFailed | None = None
 
     def hear(self, line: bytes) -> None:

@@ -175,6 +175,9 @@ class _Both:
             self.__dict__["_sdk"] = self._made_sdk()
         return getattr(self.__dict__["_sdk"], name)
 
+    def __del__(self) -> None:
+        """Do nothing: LiteLLM's would close it in whichever event loop runs by then."""
+
     def _made_sdk(self) -> Any:
         openai = importlib.import_module("openai")
         make = openai.AsyncOpenAI if self._asynchronous else openai.OpenAI
@@ -199,10 +202,12 @@ class _AsyncClient(_Both):
         return _http(self._guard, asynchronous=True)
 
     async def close(self) -> None:
-        """End its connections."""
-        for client in (self.client, self.__dict__.get("_sdk")):
-            if client is not None:
-                await (client.aclose() if hasattr(client, "aclose") else client.close())
+        """End its connections. Idempotent."""
+        sdk = self.__dict__.pop("_sdk", None)
+        if sdk is not None:
+            await sdk.close()
+        if not self.client.is_closed:
+            await self.client.aclose()
 
 
 class _SyncClient(_Both):
@@ -217,10 +222,12 @@ class _SyncClient(_Both):
         return _http(self._guard, asynchronous=False)
 
     def close(self) -> None:
-        """End its connections."""
-        for client in (self.client, self.__dict__.get("_sdk")):
-            if client is not None:
-                client.close()
+        """End its connections. Idempotent."""
+        sdk = self.__dict__.pop("_sdk", None)
+        if sdk is not None:
+            sdk.close()
+        if not self.client.is_closed:
+            self.client.close()
 
 
 # What stands under it.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,11 +23,11 @@ from hived_client.agent.chat import MIND, SILENCE, Told, Watch
 from hived_client.agent.dialects import Broken, OpenAi, plain
 from hived_client.agent.egress import Guard, local_client
 from hived_client.agent.litellm_thread import LiteLlmThread, NoLiteLlm, import_litellm
-from hived_client.agent.words import Reply, Request
+from hived_client.agent.words import Message, Reply, Request
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import KINDS, is_local_model
+from hived_client.vocabulary.kinds import KINDS, is_local_model, kind_named
 
 _THREAD = LiteLlmThread()
 _LOCAL = frozenset(kind.litellm for kind in KINDS) | {"ollama"}
@@ -90,10 +90,12 @@ def local_kwargs(target: Target, *, asynchronous: bool = True) -> dict[str, Any]
         await litellm.acompletion(messages=…, **local_kwargs(target))
         litellm.completion(messages=…, **local_kwargs(target, asynchronous=False))
 
-    It
-    may be used for many calls, by one event loop; ``close()`` of the client ends its connections. Imports
-    LiteLLM where that has not been done, which blocks for seconds; tells it the model's facts. Raises
-    ``CallFailed`` where LiteLLM is not installed.
+    What it returns serves many calls, also at once, of one event loop; ``close()`` of its ``client`` (to be
+    awaited where it is asynchronous) ends the connections. Imports LiteLLM where that has not been done,
+    which blocks for seconds, and tells it the model's facts. What fails raises LiteLLM's own errors, with
+    hived's sentence where it is a redirect. Two things are left to the caller: files that a message names by
+    address, which LiteLLM fetches itself, and ``litellm.model_fallbacks``. Raises ``CallFailed`` where
+    LiteLLM is not installed.
     """
     try:
         litellm = import_litellm()
@@ -103,6 +105,23 @@ def local_kwargs(target: Target, *, asynchronous: bool = True) -> dict[str, Any]
     tell_facts(litellm, target, tools=False)
     client = local_client(target, asynchronous=asynchronous)
     return {**_arguments(target), "client": client, "max_retries": 0}
+
+
+def fetched_by_litellm(messages: Sequence[Message]) -> str | None:
+    """Return the server of a file that LiteLLM would fetch for the prompt; ``None``: there is none.
+
+    It does so for a part ``{"type": "file", "file": {"file_id": "https://…"}}``, by a client of its own.
+    Pictures by address go to the model's server as they are.
+    """
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            file = part.get("file") if isinstance(part, Mapping) else None
+            for written in file.values() if isinstance(file, Mapping) else ():
+                scheme, found, rest = str(written).partition("://")
+                if found and scheme.lower() in ("http", "https"):
+                    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"
+    return None
 
 
 def tell_facts(litellm: Any, target: Target, *, tools: bool) -> None:
@@ -170,6 +189,8 @@ class _Local(_Turn):
             # They would be called with this prompt, wherever they are.
             other = f"the fallbacks {litellm.model_fallbacks!r}"
             raise CallFailed(fault("call.astray", model=self._target.name, other=other))
+        if (fetched := fetched_by_litellm(request.messages)) is not None:
+            raise CallFailed(fault("call.astray", model=self._target.name, other=fetched))
         tell_facts(litellm, self._target, tools=bool(request.tools))
         client = local_client(self._target, asynchronous=True, guard=self._guard)
         kwargs = _arguments(self._target) | {"client": client, "max_retries": 0, "timeout": SILENCE}
@@ -316,8 +337,6 @@ def _arguments(target: Target) -> dict[str, Any]:
 
 
 def _said(target: Target, error: Exception | str) -> dict[str, str]:
-    from hived_client.vocabulary.kinds import kind_named
-
     kind = kind_named(target.provider)
     why = plain(without_secrets(str(error), os.environ), 300) or type(error).__name__
     return {

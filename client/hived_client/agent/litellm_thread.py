@@ -17,6 +17,7 @@ import importlib
 import os
 import socket
 import threading
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -49,6 +50,8 @@ def import_litellm() -> Any:
     finally:
         if not asked:
             os.environ.pop(_MAP, None)
+    # Old versions have their own answers written by a newer pydantic, which remarks on it at every call.
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     return litellm

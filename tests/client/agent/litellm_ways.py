@@ -1,11 +1,11 @@
 """Every way to a local model through LiteLLM, gone once, in a process of its own.
 
-    python -m tests.client.agent.litellm_ways
+    python -m tests.client.agent.litellm_ways [--table]
 
 It starts the servers itself, so that it also runs where there is no network but loopback. What it prints, as
 one line of JSON, is a table: which prefix, by which door (``complete``, or LiteLLM itself with
 ``local_kwargs``), streaming or not, with tools or not; what came of it; every address that the process
-connected to; and what the Ollama was asked.
+connected to; and what the Ollama was asked. ``--table`` prints it for people.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from hived_client.agent.litellm_calls import complete, import_litellm, local_kwargs
+from hived_client.agent.litellm_calls import complete, local_kwargs
+from hived_client.agent.litellm_thread import import_litellm
 from hived_client.agent.words import Reply, Request
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
@@ -113,7 +114,8 @@ def through_complete(where: Target, tools: bool, backend: str) -> dict[str, Any]
 
     reply = anyio.run(go, backend=backend)
     assert "".join(pieces) == reply.text
-    return msgspec.to_builtins(reply) | {"pieces": len(pieces)}
+    found: dict[str, Any] = msgspec.to_builtins(reply)
+    return found | {"pieces": len(pieces)}
 
 
 def through_litellm(where: Target, tools: bool, *, stream: bool, asynchronous: bool) -> dict[str, Any]:
@@ -200,7 +202,34 @@ def main() -> None:
             "lured": len(lure.requests),
             "redirected": len(redirects.requests),
         }
-    print(json.dumps(table))
+    print("\n".join(lines(table)) if "--table" in sys.argv else json.dumps(table))
+
+
+def lines(table: dict[str, Any]) -> list[str]:
+    """Return the table for people: a line for each prefix, a column for each way."""
+    rows = table["rows"]
+    columns = list(dict.fromkeys(row["way"].removesuffix(", redirected") for row in rows))
+    found = [f"litellm {table['litellm']:<30}" + "  ".join(columns)]
+    for prefix in PREFIXES:
+        for what in ("text", "tool call", "redirect refused"):
+            cells: list[str] = []
+            for row in rows:
+                kind = (
+                    "redirect refused"
+                    if "redirected" in row["way"]
+                    else "tool call"
+                    if row["tools"]
+                    else "text"
+                )
+                if (row["prefix"], kind) == (prefix, what):
+                    column = columns[len(cells)]
+                    cells.append(f"{'yes' if row['fits'] else 'NO':<{len(column)}}")
+            found.append(f"  {prefix + '/':<14}{what:<22}" + "  ".join(cells))
+    found.append(
+        f"  connected elsewhere: {table['elsewhere']}; the redirect's end was asked: {table['lured']}"
+    )
+    found.append(f"  asked of Ollama: {table['ollama']}")
+    return found
 
 
 if __name__ == "__main__":

@@ -212,6 +212,39 @@ async def test_a_connection_that_breaks() -> None:
     assert (await failure(Reply(headers=STREAM, body=break_off()))).code == "call.broken_off"
 
 
+class Stale(Scripted):
+    """Closes a kept connection as soon as it is used again, without a word."""
+
+    def answer(self, request: Asked) -> Reply:
+        found = super().answer(request)
+        if len(self.asked) == 2:
+            raise ConnectionResetError
+        return found
+
+
+async def test_a_kept_connection_that_had_gone_stale_is_no_failure() -> None:
+    body = event(choices=[{"delta": {"content": "a"}}]) + b"data: [DONE]\n\n"
+    with Stale(Reply(headers=STREAM, body=body)) as server:
+        async with Chat() as chat:
+            said = [(await chat.complete(target(server.url), HELLO)).text for _ in range(2)]
+    assert said == ["a", "a"]
+    assert len(server.asked) == 3
+
+
+async def test_a_server_that_never_answers_is_not_asked_again() -> None:
+    class Mute(Scripted):
+        def answer(self, request: Asked) -> Reply:
+            super().answer(request)
+            raise ConnectionResetError
+
+    with Mute(Reply()) as server:
+        async with Chat() as chat:
+            with pytest.raises(CallFailed) as failed:
+                await chat.complete(target(server.url), HELLO)
+    assert failed.value.code == "call.broken_off"
+    assert len(server.asked) == 1
+
+
 async def test_an_endless_line_is_left() -> None:
     def endless() -> Iterator[bytes]:
         while True:

@@ -26,19 +26,19 @@ import pytest
 
 from hived_client.agent import litellm_calls
 from hived_client.agent.chat import Chat
-from hived_client.agent.litellm_calls import complete, import_litellm, local_kwargs, prepare
+from hived_client.agent.litellm_calls import complete, local_kwargs, prepare
+from hived_client.agent.litellm_thread import import_litellm
 from hived_client.agent.words import Piece, Reply, Request, tool_result
 from hived_client.errors import CallFailed
 from hived_client.vocabulary.faults import Fault, fault
 from tests.client.agent.litellm_ways import (
-    ALIAS,
     HELLO,
     MODEL,
     PREFIXES,
     request,
     target,
 )
-from tests.servers.llamacpp import SAY, LlamaCpp, child_environment
+from tests.servers.llamacpp import ALIAS, SAY, TOOL, LlamaCpp, child_environment
 from tests.servers.loopback import HttpLoopback
 from tests.servers.loopback import Reply as Answer
 from tests.servers.loopback import Request as Asked
@@ -277,6 +277,26 @@ async def test_a_turn_that_is_given_up_closes_its_connection(prefix: str) -> Non
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_turn_may_be_given_up_before_its_first_word(prefix: str) -> None:
+    arrived, left = threading.Event(), threading.Event()
+
+    def never(asked: Asked) -> Answer:
+        arrived.set()
+        while not asked.gone() and not server.closing.wait(0.02):
+            pass
+        left.set()
+        return Answer(headers=(("content-length", "0"),))
+
+    with Scripted(never) as server:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(complete, target(prefix, server.url), request(tools=False))
+            assert await anyio.to_thread.run_sync(arrived.wait, 30.0)
+            tasks.cancel_scope.cancel()
+        assert await anyio.to_thread.run_sync(left.wait, 2.0)
+
+
+@pytest.mark.anyio
 async def test_a_server_that_is_known_to_be_down_is_not_waited_for() -> None:
     gone = fault("server.down", title="vLLM", url="http://127.0.0.1:1", start="vllm serve m")
     waited: list[float] = []
@@ -400,6 +420,24 @@ async def test_fallbacks_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = await fails(target("openai", "http://127.0.0.1:9"))
     assert failed.code == "call.astray"
     assert "gpt-4o" in failed.message
+
+
+FILE = {"type": "file", "file": {"file_id": "{}/secret.pdf"}}
+PICTURE = {"type": "image_url", "image_url": {"url": "{}/secret.png"}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("part", [FILE, PICTURE], ids=["file", "picture"])
+async def test_nothing_that_a_message_names_is_fetched(prefix: str, part: dict[str, Any]) -> None:
+    refuses = Answer(status=400, headers=(("content-length", "0"),))
+    with Scripted(refuses) as server, Scripted(refuses) as lure:
+        named = json.loads(json.dumps(part).replace("{}", lure.url))
+        message = {"role": "user", "content": [{"type": "text", "text": "Read it."}, named]}
+        with pytest.raises(CallFailed) as failed:
+            await complete(target(prefix, server.url), Request(messages=[message]))
+        assert lure.connections == 0
+    assert failed.value.code == ("call.astray" if part is FILE else "call.rejected")
 
 
 @pytest.mark.anyio
@@ -574,6 +612,30 @@ def test_it_is_imported_in_the_background_without_a_word_and_asks_nobody() -> No
         timeout=120,
     )
     assert done.stdout.strip() == "True []", done.stderr[-3000:]
+
+
+def test_a_whole_process_says_nothing_but_what_the_model_says(llamacpp: LlamaCpp) -> None:
+    code = (
+        "import anyio, sys\n"
+        "from hived_client.agent.litellm_calls import complete\n"
+        "from tests.client.agent.litellm_ways import request, target\n"
+        "for prefix in ('openai', 'hosted_vllm', 'lm_studio'):\n"
+        "    where = target(prefix, sys.argv[1])\n"
+        "    for tools in (False, True):\n"
+        "        reply = anyio.run(lambda: complete(where, request(tools=tools)))\n"
+        "        print(reply.text or reply.tool_calls[0].name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, llamacpp.url],
+        cwd=ROOT,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == [SAY, TOOL] * 3
+    assert done.stderr == ""
 
 
 @pytest.mark.anyio

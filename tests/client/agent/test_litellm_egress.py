@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from hived_client.agent import egress
+from hived_client.agent.chat import MOST_ERROR
 from hived_client.agent.egress import Exchange, Guard
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
@@ -137,10 +138,15 @@ def test_an_answer_without_an_end_is_refused(reads: bool, monkeypatch: pytest.Mo
         heard(*([b": x\n"] * 300), reads=reads)
 
 
-# Over a real connection.
+# Over a real connection, on asyncio: LiteLLM knows nothing else.
 
 
-async def fetched(guard: Guard, url: str, anyio_backend: str) -> httpx.Response:
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def fetched(guard: Guard, url: str) -> httpx.Response:
     async with egress._http(guard, asynchronous=True) as client:
         response: httpx.Response = await client.post(url, json={})
         return response
@@ -153,11 +159,11 @@ def fetched_sync(guard: Guard, url: str) -> httpx.Response:
 
 
 @pytest.mark.anyio
-async def test_a_redirect_is_told_and_its_address_is_kept_back(anyio_backend: str) -> None:
+async def test_a_redirect_is_told_and_its_address_is_kept_back() -> None:
     with Emulator(table={"/v1/x": {}}) as other, Redirects(other.url) as server:
         guard = Guard(target(server.url))
         for answer in (
-            await fetched(guard, f"{server.url}/v1/x", anyio_backend),
+            await fetched(guard, f"{server.url}/v1/x"),
             fetched_sync(guard, f"{server.url}/v1/x"),
         ):
             assert answer.status_code == 307
@@ -170,10 +176,10 @@ async def test_a_redirect_is_told_and_its_address_is_kept_back(anyio_backend: st
 
 
 @pytest.mark.anyio
-async def test_an_answer_that_is_packed_is_not_unpacked(anyio_backend: str) -> None:
+async def test_an_answer_that_is_packed_is_not_unpacked() -> None:
     with GzipBomb() as server:
         for answer in (
-            await fetched(Guard(target(server.url)), f"{server.url}/v1/x", anyio_backend),
+            await fetched(Guard(target(server.url)), f"{server.url}/v1/x"),
             fetched_sync(Guard(target(server.url)), f"{server.url}/v1/x"),
         ):
             assert answer.status_code == 502
@@ -181,14 +187,14 @@ async def test_an_answer_that_is_packed_is_not_unpacked(anyio_backend: str) -> N
 
 
 @pytest.mark.anyio
-async def test_no_proxy_is_used(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(table={"/v1/x": {"a": 1}}) as server, Emulator(table={}) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         guard = Guard(target(server.url))
-        assert (await fetched(guard, f"{server.url}/v1/x", anyio_backend)).json() == {"a": 1}
+        assert (await fetched(guard, f"{server.url}/v1/x")).json() == {"a": 1}
         assert fetched_sync(guard, f"{server.url}/v1/x").json() == {"a": 1}
         assert proxy.connections == 0
 
@@ -203,23 +209,23 @@ class Errors(HttpLoopback):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("asynchronous", [True, False])
-async def test_an_error_is_passed_on_and_known(anyio_backend: str, asynchronous: bool) -> None:
+async def test_an_error_is_passed_on_and_known(asynchronous: bool) -> None:
     with Errors() as server:
         guard = Guard(target(server.url))
         url = f"{server.url}/v1/x"
-        answer = await fetched(guard, url, anyio_backend) if asynchronous else fetched_sync(guard, url)
+        answer = await fetched(guard, url) if asynchronous else fetched_sync(guard, url)
     assert answer.status_code == 500
-    assert len(answer.content) <= egress.MOST_ERROR
+    assert len(answer.content) <= MOST_ERROR
     assert guard.last is not None
     assert guard.last.failure is not None
     assert guard.last.failure.code == "call.no_memory"
 
 
 @pytest.mark.anyio
-async def test_nobody_there_is_said_as_without_litellm(unused_port: int, anyio_backend: str) -> None:
+async def test_nobody_there_is_said_as_without_litellm(unused_port: int) -> None:
     url = f"http://127.0.0.1:{unused_port}"
     with pytest.raises(CallFailed) as failed:
-        await fetched(Guard(target(url)), f"{url}/v1/x", anyio_backend)
+        await fetched(Guard(target(url)), f"{url}/v1/x")
     assert failed.value.code == "server.down"
     with pytest.raises(CallFailed) as failed:
         fetched_sync(Guard(target(url)), f"{url}/v1/x")

@@ -15,7 +15,13 @@ import pytest
 
 from hived_client.agent import litellm_calls
 from hived_client.agent.chat import Told
-from hived_client.agent.litellm_calls import complete, prepare, tell_facts, without_secrets
+from hived_client.agent.litellm_calls import (
+    complete,
+    fetched_by_litellm,
+    prepare,
+    tell_facts,
+    without_secrets,
+)
 from hived_client.agent.litellm_thread import LiteLlmThread, NoLiteLlm, Put
 from hived_client.agent.words import Request
 from hived_client.errors import CallFailed
@@ -256,6 +262,26 @@ def test_a_name_that_the_cloud_has_keeps_its_price() -> None:
     tell_facts(prices, target("openai/ours", input_cost_per_token=0.0), tools=True)
     tell_facts(prices, target("openai/ours", input_cost_per_token=0.5), tools=True)
     assert prices.model_cost["openai/ours"]["input_cost_per_token"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("part", "server"),
+    [
+        (
+            {"type": "file", "file": {"file_id": "https://me:pw@files.example.com/a.pdf"}},
+            "https://files.example.com",
+        ),
+        ({"type": "file", "file": {"file_data": "HTTP://h:1/a"}}, "HTTP://h:1"),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}, None),
+        ({"type": "file", "file": None}, None),
+        ({"type": "image_url", "image_url": {"url": "http://h/a.png"}}, None),
+        ("text", None),
+    ],
+)
+def test_what_litellm_would_fetch_by_itself_is_found(part: Any, server: str | None) -> None:
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "Be kind."}]
+    messages.append({"role": "user", "content": [part]})
+    assert fetched_by_litellm(messages) == server
 
 
 def test_no_secret_of_the_environment_stands_in_a_text() -> None:
