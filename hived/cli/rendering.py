@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -16,7 +17,7 @@ from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.lasting import remaining
-from hived_client.vocabulary.world import GUESSED, Endpoint, Model, World
+from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
 
 _COLOURS = {
     "ready": "32",
@@ -98,7 +99,7 @@ def status_lines(known: Known, width: int) -> list[str]:
         rows.append("")
         rows.append("problems")
         for problem in problems:
-            rows += _problem_lines(problem)
+            rows += _problem_lines(problem, width)
     return rows
 
 
@@ -187,7 +188,7 @@ def _endpoint_lines(known: Known, endpoint: Endpoint, column: int, width: int) -
         facts.append(_ago(max(0.0, time.time() - seen.at)))
     if endpoint.version is not None:
         facts.append(shown(endpoint.version))
-    if seen is not None and seen.latency:
+    if seen is not None and seen.latency and endpoint.state in CALLABLE:
         facts.append(f"answers in {duration(seen.latency)}")
     begin = f"{shown(endpoint.name):{column}} {endpoint.state:11}"
     line = _as_many(begin, facts, width)
@@ -267,8 +268,14 @@ def _listed(line: str, names: Sequence[str], of: int) -> str:
     return f"{line}: {', '.join([*names, *rest])}" if names else line
 
 
-def _problem_lines(problem: Fault) -> list[str]:
-    rows = [f"  {shown(problem.message)}"]
+def _problem_lines(problem: Fault, width: int) -> list[str]:
+    """Return a sentence broken between words, and its command whole: it is there to be copied."""
+    words = shown(problem.message)
+    rows = [f"  {words}"]
+    if width > 20:
+        rows = textwrap.wrap(
+            words, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False
+        )
     return [*rows, f"    → {shown(problem.hint)}"] if problem.hint else rows
 
 

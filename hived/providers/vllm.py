@@ -114,8 +114,8 @@ class Vllm:
     async def _glance(self, endpoint: Endpoint) -> Outcome | None:
         """Confirm what is known, with two requests where nothing goes on; ``None`` where something changed.
 
-        The metrics say, to whoever asks, that it is vLLM and whether it sleeps or works. Of adapters that were
-        loaded or unloaded they say nothing, and a call of one that is gone fails: so the list is asked too.
+        The metrics say, to whoever asks, that it is vLLM and whether it sleeps or works. Of adapters that
+        came or went they say nothing, and a call of one that is gone fails: so the list is asked too.
         """
         doing: Doing | None = "ready"
         if endpoint.mode == COUNTED:

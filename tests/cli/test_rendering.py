@@ -5,6 +5,7 @@ from __future__ import annotations
 from hived.cli.rendering import status_lines
 from hived_client.doors.files import Known
 from hived_client.doors.paths import Places
+from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Endpoint, State, World
 
 
@@ -41,3 +42,13 @@ def test_every_name_of_a_server_is_shown(where: Places) -> None:
         state="ready",
     )
     assert "also called work, desk" in status(where, endpoint)
+
+
+def test_a_sentence_is_broken_between_words_and_its_command_never(where: Places) -> None:
+    start = "ollama serve " + "-" * 60
+    problem = fault("server.down", title="Ollama", url="http://127.0.0.1:11434", start=start)
+    world = World(generation=1, problems=(problem,))
+    rows = status_lines(Known(world=world, verdict="fresh", age=None, places=where), 40)
+    at = rows.index("problems") + 1
+    assert rows[at : at + 2] == ["  Ollama is not running at", "  http://127.0.0.1:11434."]
+    assert rows[at + 2].endswith("-" * 60)

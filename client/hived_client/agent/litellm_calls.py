@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ _LOCAL = frozenset(kind.litellm for kind in KINDS) | {"ollama"}
 """LiteLLM's prefixes of which the ways to the server are known to take our client."""
 _OURS: set[str] = set()
 """Names in LiteLLM's price list that were put there by us."""
+_KEY_MISSING = re.compile(r"api[_ ]?key|credentials", re.IGNORECASE)
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
@@ -251,7 +253,9 @@ class _Cloud(_Turn):
         try:
             await _stream(litellm, {"model": self._model}, request, put)
         except Exception as error:
-            self._missing = _missing_keys(litellm, self._model)
+            # One version in three calls a missing key an error of the server's.
+            if getattr(error, "status_code", None) == 401 or _KEY_MISSING.search(str(error)):
+                self._missing = _missing_keys(litellm, self._model)
             raise CallFailed(self.failed(error)) from error
 
     def failed(self, error: Exception) -> Fault:
