@@ -17,6 +17,7 @@ VERBS: dict[str, str] = {
     "resolve": "how to call a model now, or why not",
     "env": "print the variables with which other programs call a model",
     "exec": "run a program with those variables",
+    "plugin": "plug hived into Hive, or take it out again",
     "events": "print what changes, as it changes",
     "start": "start a model server",
     "stop": "stop a server that hived started",

@@ -1,6 +1,7 @@
-"""``hived exec``: run a program that finds the model by its environment.
+"""``hived exec``: run a program that finds the model by its environment, or a Hive with hived plugged in.
 
 hived exec --model ollama/llama3 -- python my_agent.py
+hived exec -- hive serve
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import sys
 
 from hived.cli.running import USAGE
+from hived_client.agent.hook import plugged
 from hived_client.agent.variables import variables_of
 from hived_client.doors.sync import Client
 
@@ -18,8 +20,10 @@ NOT_FOUND, NOT_RUNNABLE = 127, 126  # as a shell says it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} --model MODEL -- COMMAND …"
-    parser.add_argument("--model", required=True, help="PROVIDER/NAME or ENDPOINT/NAME")
+    parser.usage = f"{parser.prog} [--model MODEL] -- COMMAND …"
+    parser.add_argument(
+        "--model", help="PROVIDER/NAME or ENDPOINT/NAME; without it: hived is plugged into every Hive below"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,14 +31,19 @@ def run(options: argparse.Namespace) -> int:
     if not command:
         print("hived exec: which command? → hived exec --model MODEL -- COMMAND", file=sys.stderr)
         return USAGE
-    target = Client().resolve(options.model)
-    variables = variables_of(target, os.environ)
-    environment = dict(os.environ) | variables.values
-    if variables.key_ref is not None and target.api_key:
-        environment["OPENAI_API_KEY"] = target.api_key
+    environment = plugged(os.environ) if options.model is None else _with_model(options.model)
     sys.stdout.flush()
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:
         print(f"hived exec: {command[0]!a} cannot be run: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+
+
+def _with_model(model: str) -> dict[str, str]:
+    target = Client().resolve(model)
+    variables = variables_of(target, os.environ)
+    environment = dict(os.environ) | variables.values
+    if variables.key_ref is not None and target.api_key:
+        environment["OPENAI_API_KEY"] = target.api_key
+    return environment

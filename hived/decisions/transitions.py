@@ -71,9 +71,27 @@ def expect(world: World, expected: Sequence[Endpoint]) -> World:
 def shelve(world: World, name: str, models: tuple[Model, ...], at: float) -> World:
     """Take in what the disk says that a server which is down would have; of one that runs it knows better."""
     for position, endpoint in enumerate(world.endpoints):
-        if endpoint.name == name and endpoint.state == "down" and endpoint.models != models:
-            return _with_endpoint(world, position, replace(endpoint, models=models, models_at=at))
+        if endpoint.name != name or endpoint.state != "down":
+            continue
+        before = {model.name: model for model in endpoint.models or ()}
+        found = tuple(_completed(model, before.get(model.name)) for model in models)
+        if endpoint.models != found:
+            return _with_endpoint(world, position, replace(endpoint, models=found, models_at=at))
     return world
+
+
+def _completed(shelved: Model, before: Model | None) -> Model:
+    """Keep what its server said of a model and its files do not say, where it is the same model."""
+    if before is None or before.digest != shelved.digest:
+        return shelved
+    return replace(
+        shelved,
+        aliases=shelved.aliases or before.aliases,
+        quantization=shelved.quantization or before.quantization,
+        parameters=shelved.parameters or before.parameters,
+        context=shelved.context or before.context,
+        capabilities=before.capabilities if shelved.capabilities is None else shelved.capabilities,
+    )
 
 
 def configure(world: World, configuration: Configuration) -> World:

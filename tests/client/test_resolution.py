@@ -399,7 +399,9 @@ def test_a_key_is_the_callers_and_is_never_shown() -> None:
     assert target.api_key == "sk-no-key-required"
     assert bind(target, {}).api_key == "sk-no-key-required"
     assert bind(target, {"LAB_KEY": ""}).api_key == "sk-no-key-required"
+    assert [warning.code for warning in bind(target, {}).warnings] == ["key.missing"]
     bound = bind(target, {"LAB_KEY": "sk-secret", "OTHER": "sk-other"})
+    assert bound.warnings == ()
     assert bound.completion_kwargs()["api_key"] == "sk-secret"
     for shown in (repr(bound), str(bound), repr(bound.shown()), msgspec.json.encode(bound.shown()).decode()):
         assert "sk-secret" not in shown

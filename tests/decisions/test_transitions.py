@@ -17,7 +17,16 @@ from hived.decisions.outcomes import (
     Silence,
     Stranger,
 )
-from hived.decisions.transitions import complain, configure, expect, introduce, observe, problems, remember
+from hived.decisions.transitions import (
+    complain,
+    configure,
+    expect,
+    introduce,
+    observe,
+    problems,
+    remember,
+    shelve,
+)
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import (
     CALLABLE,
@@ -443,3 +452,31 @@ def test_a_name_that_cannot_be_resolved_is_named_without_its_port(url: str, host
     reason = observe(World(generation=1, endpoints=(endpoint,)), seen).endpoints[0].reason
     assert reason is not None
     assert (reason.code, reason.fields["host"]) == ("server.dns", host)
+
+
+def down_with(model: Model) -> Endpoint:
+    return Endpoint(
+        name="ollama", provider="ollama", url=URL, source="default", state="down", models=(model,)
+    )
+
+
+def test_what_a_server_said_of_a_model_is_kept_beside_what_its_files_say() -> None:
+    said = Model(name="m", digest="1", state="unloaded", context=8192, capabilities=("completion", "tools"))
+    known = down_with(said)
+    on_disk = (Model(name="m", digest="1", state="unloaded", size=7), Model(name="n", digest="2"))
+    after = shelve(World(generation=1, endpoints=(known,)), known.name, on_disk, 5.0).endpoints[0]
+    assert after.models is not None
+    assert (after.models[0].context, after.models[0].capabilities, after.models[0].size) == (
+        8192,
+        ("completion", "tools"),
+        7,
+    )
+    assert after.models[1] == on_disk[1]
+
+
+def test_another_model_of_the_same_name_is_another_model() -> None:
+    said = Model(name="m", digest="1", context=8192)
+    known = down_with(said)
+    pulled = (Model(name="m", digest="2"),)
+    after = shelve(World(generation=1, endpoints=(known,)), known.name, pulled, 5.0).endpoints[0]
+    assert after.models == pulled

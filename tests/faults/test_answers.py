@@ -136,3 +136,13 @@ def test_it_lies_on_disk(home: Path, unused_port: int) -> Fault:
         client = Shared(daemon).expecting({"ollama": at(f"http://127.0.0.1:{unused_port}")})
         wait_until(lambda: client.world().world.endpoints[0].models, "what lies on disk was not read")
         return refusal(client, "ollama/llama3")
+
+
+@provokes("key.missing", "the configuration names a variable that is not set where the model is called from")
+def test_the_callers_key_is_not_set(home: Path) -> Fault:
+    with Ollama() as server, settled(home, LAB_KEY="sk-known-to-the-daemon-alone") as daemon:
+        server.add("m")
+        Shared(daemon).expecting({"ollama": at(server.url, api_key_env_var="LAB_KEY")})
+        bare = {name: value for name, value in daemon.environment.items() if name != "LAB_KEY"}
+        with Client(daemon.where, environment=bare) as client:
+            return warning("key.missing", resolved(client, "ollama/m"))

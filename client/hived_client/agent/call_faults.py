@@ -134,7 +134,7 @@ def _fields(target: Target) -> dict[str, Value]:
         "pull": kind.pull.format(model=model) if kind else "",
         "queue": _QUEUE.get(target.provider, ""),
         "memory": _MEMORY.get(target.provider, "").format(model=model),
-        "key_ref": target.key_ref or "no variable",
+        "key_ref": target.key_ref or "the configuration",
         "variable": target.key_ref,
         "seems": "",
     }

@@ -1,13 +1,14 @@
 """Plugs hived into Hive at the moment that Hive's provider is imported, and not before.
 
-The start of every Python in Hive's environment pays only for ``LINE``: a finder that knows one name. Python
-runs a line of a ``.pth`` file that begins with ``import``; what goes wrong in there, or here, leaves Hive as
-it was.
+The start of every Python in Hive's environment pays only for ``LINE``: a finder that knows one name. What
+goes wrong in there, or here, is said in one line and leaves Hive as it was.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -15,38 +16,41 @@ from typing import Any
 MODULE = "framework.llm.litellm"
 FINDER = "HivedFinder"
 
-_SOURCE = f"""\
-class {FINDER}:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == {MODULE!r}:
-            try:
-                from hived_client.agent.hook import find
-                return find(name, path, target)
-            except Exception:
-                return None
+_WHEN_NEEDED = """\
 import sys
-sys.meta_path.insert(0, {FINDER})
+try:
+    from hived_client.agent.hook import find
+except Exception as error:
+    sys.stderr.write(f"hived is not plugged into Hive: {error}\\n")
+    def find(*_):
+        return None
 """
-LINE = f"import sys; exec({_SOURCE!r})\n"
-"""What stands in the ``.pth`` file."""
+LINE = (
+    "import sys; sys.meta_path.insert(0, (lambda m: setattr(m, 'find_spec', "
+    f"lambda n, p=None, t=None: None if n != {MODULE!r} else "
+    f"exec({_WHEN_NEEDED!r}, m.__dict__) or m.find(n, p, t)) or m)(type(sys)({FINDER!r})))\n"
+)
+"""What plugs hived in: a line for a ``.pth`` file, of which Python runs those that begin with ``import``.
+
+One expression, for its compilation is what it costs: a module with one function serves as a finder, and the
+rest is text until Hive's module is asked for.
+"""
 
 
 def activate() -> None:
     """Do what the line does, in this process. Idempotent."""
     if not any(getattr(each, "__name__", "") == FINDER for each in sys.meta_path):
-        exec(_SOURCE, {})
+        exec(LINE)
 
 
 def find(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
     """Find Hive's module as Python would without us, and have hived plugged in when it has run."""
     for finder in sys.meta_path:
-        if getattr(finder, "__name__", "") == FINDER:
-            continue
-        spec = finder.find_spec(name, path, target)
-        if spec is not None:
-            _follow(spec)
-            return spec
+        if getattr(finder, "__name__", "") != FINDER:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                _follow(spec)
+                return spec
     return None
 
 
@@ -74,3 +78,25 @@ def plug_in(module: ModuleType) -> None:
         import logging
 
         logging.getLogger("hived").warning("hived is not plugged into Hive: %r", error)
+
+
+PACKAGES = "HIVED_ON_PATH"
+"""The variable that names the folders in which ``on_path`` finds this package and what it needs."""
+
+
+def plugged(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which every Python plugs hived into Hive, with nothing installed.
+
+    Its first folder of modules holds ``sitecustomize``, which Python runs at its start; one that was there
+    already is run, too. Of our own packages it shows two, and only where there are none of that name.
+    """
+    import msgspec
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    first = os.path.join(here, "on_path")
+    folders = (os.path.dirname(os.path.dirname(here)), os.path.dirname(os.path.dirname(msgspec.__file__)))
+    others = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each != first]
+    return dict(environment) | {
+        "PYTHONPATH": os.pathsep.join([first, *others]).rstrip(os.pathsep),
+        PACKAGES: os.pathsep.join(folders),
+    }

@@ -39,11 +39,17 @@ def target_for(endpoint: Endpoint, model: Model, question: Question, kind: Provi
 
 
 def bind(target: Target, environment: Mapping[str, str]) -> Target:
-    """Add the caller's key, read in the caller's own environment. Placeholders stay as they are."""
+    """Add the caller's key, read in the caller's own environment.
+
+    Placeholders stay as they are, also where the variable is not set, which the caller is told.
+    """
     if target.key_ref is None:
         return target
     key = environment.get(target.key_ref)
-    return msgspec.structs.replace(target, api_key=key) if key else target
+    if key:
+        return msgspec.structs.replace(target, api_key=key)
+    missing = fault("key.missing", endpoint=target.endpoint, variable=target.key_ref)
+    return msgspec.structs.replace(target, warnings=(*target.warnings, missing))
 
 
 def kind_or_common(provider: str, more: tuple[ProviderKind, ...]) -> ProviderKind:

@@ -169,6 +169,9 @@ CATALOGUE: dict[str, Row] = {
         "{title} at {url} wants a key, and {key_ref} holds none that it takes.",
         ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in ~/.hive/configuration.json"),
     ),
+    "key.missing": Row(
+        "{variable}, which names the key of {endpoint}, is not set here.", ("export {variable}=…",)
+    ),
     "server.wrong": Row("{url} answers, but it is not {title}{seems}.", ("{setting}", SETTING)),
     "server.not_seen_yet": Row(
         "{title} at {url} has not been looked at yet.", ("hived events",), retryable=True
@@ -251,6 +254,21 @@ CATALOGUE: dict[str, Row] = {
     ),
     "agent.no_output": Row("The step {node!r} ended without its outputs {missing}."),
     "agent.endless": Row("The step {node!r} came to no end in {turns} turns."),
+    # The plug-in
+    "plugin.no_hive": Row(
+        "No Hive is found: there is neither a command hive on PATH nor a .venv in this folder.",
+        ("hived plugin enable hive --python PATH",),
+    ),
+    "plugin.no_python": Row(
+        "{path} is not a Python that can be used: {why}.", ("hived plugin enable hive --python PATH",)
+    ),
+    "plugin.managed": Row(
+        "{path} belongs to the system's own packages, and nothing else may be installed there.",
+        ("python3 -m venv .venv",),
+    ),
+    "plugin.unwritable": Row("Nothing can be written to {path}: {why}.", ("ls -ld {path}",)),
+    "plugin.no_pip": Row("hived's client cannot be installed into {path}, which has no pip.", ("{install}",)),
+    "plugin.install_failed": Row("hived's client cannot be used by {path}: {why}.", ("{install}",)),
     # Starting
     "start.no_file": Row("There is no model file {path}.", ("ls -l {directory}",)),
     "start.not_gguf": Row("{path} is not a GGUF file.", ("hived start llamacpp --model FILE.gguf",)),

@@ -278,6 +278,32 @@ async def test_a_turn_that_is_given_up_closes_its_connection(prefix: str) -> Non
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list a process's files")
+async def test_a_turn_leaves_nothing_open(llamacpp: LlamaCpp, prefix: str) -> None:
+    with Ollama() as ollama:
+        ollama.add(MODEL, capabilities=("completion", "tools"))
+        where = target(prefix, ollama.url if prefix == "ollama_chat" else llamacpp.url)
+        await complete(where, request(tools=True))
+        before = connections()
+        for tools in (False, True, False, True):
+            await complete(where, request(tools=tools))
+        # The fake's own half of a connection is closed by a thread of its own.
+        with anyio.fail_after(5.0):
+            while connections() > before:
+                await anyio.sleep(0.01)
+
+
+def connections() -> int:
+    """Return how many sockets this process has open."""
+    found = 0
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(each.readlink()).startswith("socket:")
+    return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", PREFIXES)
 async def test_a_turn_may_be_given_up_before_its_first_word(prefix: str) -> None:
     arrived, left = threading.Event(), threading.Event()
 
