@@ -20,6 +20,7 @@ from hived_client.doors.sync import Client, Connection
 from hived_client.doors.wire import ResolveParams
 from hived_client.errors import NotReady
 from hived_client.resolution import Question
+from tests.benchmarks.agent import agent_rows
 from tests.benchmarks.daemons import baseline, daemon
 from tests.benchmarks.following import followed_rows, miss_rows
 from tests.benchmarks.hostile import hostile_rows
@@ -285,4 +286,5 @@ ROWS = {
     "followed": followed_rows,
     "miss": miss_rows,
     "hostile": hostile_rows,
+    "agent": agent_rows,
 }

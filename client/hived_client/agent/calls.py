@@ -7,8 +7,7 @@ would load the model again for every other number.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Self
 
 import msgspec
@@ -18,7 +17,6 @@ from hived_client.agent.chat import PATIENCE, Chat
 from hived_client.agent.context import Meter
 from hived_client.agent.words import Piece, Reply, Request
 from hived_client.doors.aio import AsyncClient
-from hived_client.doors.files import Files
 from hived_client.errors import CallFailed, NotReady
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault
@@ -44,7 +42,7 @@ class Calls:
         private: bool | str = False,
         told: Callable[[Piece], None] | None = None,
         waiting: Callable[[Fault], None] | None = None,
-        environment: Mapping[str, str] | None = None,
+        hived: AsyncClient | None = None,
     ) -> None:
         self.model = model
         self.tokens = 0
@@ -53,8 +51,7 @@ class Calls:
         self._private = private
         self._told = told
         self._waiting = waiting
-        self._hived = AsyncClient(environment=environment)
-        self._files = Files(environment=os.environ if environment is None else environment)
+        self._hived = hived or AsyncClient()
         self._chat = Chat(self._watch)
         self._meter = Meter()
         self._context = 0
@@ -107,31 +104,29 @@ class Calls:
             return target
 
     async def _resolve(self, request: Request) -> Target:
-        needed = max(self._meter.needs(request), self._context)
+        """Ask for room for the prompt and a short answer; where the call sets its room, for a long one."""
         needs = ("tools",) if request.tools else ()
-        try:
-            target = await self._hived.resolve(self.model, context=needed, needs=needs, private=self._private)
-        except NotReady as no:
-            loaded = no.fault.fields.get("loaded")
-            if no.code != "context.exceeds_loaded" or not isinstance(loaded, int):
-                raise
-            # Where little is loaded, a short answer has to do: a quarter of it is kept for that.
-            needed = self._meter.prompt(request) + loaded // 4
-            target = await self._hived.resolve(self.model, context=needed, needs=needs, private=self._private)
-        if target.extra and needed > self._context:
-            # It is said with every call: room is taken in great steps, or each turn would load it anew.
+        least = min(LEAST_ANSWER, request.max_tokens or LEAST_ANSWER)
+        needed = max(self._meter.prompt(request) + least, self._context)
+        target = await self._hived.resolve(self.model, context=needed, needs=needs, private=self._private)
+        if not target.extra:
+            return target
+        needed = max(self._meter.needs(request), self._context)
+        if target.context is not None and target.context < needed:
             target = await self._roomier(target, needed, needs)
-            self._context = target.context or needed
+        self._context = max(self._context, target.context or needed)
         return target
 
     async def _roomier(self, target: Target, needed: int, needs: tuple[str, ...]) -> Target:
-        if target.context is not None and target.context > needed:
-            return target  # what is loaded, or the least that is ever asked for
-        wanted = 1 << (needed - 1).bit_length()
-        try:
-            return await self._hived.resolve(self.model, context=wanted, needs=needs, private=self._private)
-        except NotReady:
-            return target  # more than the model can hold
+        """Take room in great steps: for every other number the server would load the model anew."""
+        for wanted in (1 << (needed - 1).bit_length(), needed):
+            try:
+                return await self._hived.resolve(
+                    self.model, context=wanted, needs=needs, private=self._private
+                )
+            except NotReady:
+                continue  # more than the model can hold
+        return target
 
     def _fitted(self, request: Request, target: Target) -> Request:
         """Ask for no longer answer than there is room for: some servers refuse, others cut the prompt."""
@@ -149,7 +144,7 @@ class Calls:
         return failed
 
     def _watch(self, target: Target, silent: float) -> Fault | None:
-        view = self._files.look()
+        view = self._hived.look()
         if not view.running or view.snapshot is None:
             return None
         try:

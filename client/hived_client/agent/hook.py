@@ -26,14 +26,15 @@ except Exception as error:
         return None
 """
 LINE = (
-    "import sys; sys.meta_path.insert(0, (lambda m: setattr(m, 'find_spec', "
-    f"lambda n, p=None, t=None: None if n != {MODULE!r} else "
-    f"exec({_WHEN_NEEDED!r}, m.__dict__) or m.find(n, p, t)) or m)(type(sys)({FINDER!r})))\n"
+    "import sys; sys.meta_path.insert(0, "
+    f"(lambda f: setattr(f, 'find_spec', f) or setattr(f, '__name__', {FINDER!r}) or f)"
+    f"(lambda n, p=None, t=None: None if n != {MODULE!r} else "
+    f"exec({_WHEN_NEEDED!r}, d := {{}}) or d['find'](n, p, t)))\n"
 )
 """What plugs hived in: a line for a ``.pth`` file, of which Python runs those that begin with ``import``.
 
-One expression, for its compilation is what it costs: a module with one function serves as a finder, and the
-rest is text until Hive's module is asked for.
+One expression, and a function that is its own finder: a module or a class would cost twice as much. The rest
+is text until Hive's module is asked for.
 """
 
 

@@ -23,6 +23,7 @@ from hived_client.agent.result import ExecutionResult
 from hived_client.agent.steps import SET_OUTPUT, Complete, Done, run_step
 from hived_client.agent.tools import AgentTool, read_tools
 from hived_client.agent.words import Piece, Reply, Request, ToolCall
+from hived_client.doors.aio import AsyncClient
 from hived_client.doors.paths import places
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault, fault
@@ -51,7 +52,7 @@ class AgentRunner:
         """Hears what a run waits for: a model that is loading."""
         self._tools = dict(tools or {})
         self._private = private
-        self._environment = environment
+        self._hived = AsyncClient(environment=environment)
 
     def __repr__(self) -> str:
         return f"<AgentRunner {self.agent.name} on {self.model}>"
@@ -149,7 +150,7 @@ class AgentRunner:
                     private=self._private,
                     told=self.on_piece,
                     waiting=self.on_wait,
-                    environment=self._environment,
+                    hived=self._hived,
                 )
             return open_calls[wanted].complete
 

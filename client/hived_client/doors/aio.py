@@ -16,7 +16,7 @@ import anyio.to_thread
 import msgspec
 
 from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask, bounded
-from hived_client.doors.files import Files, Known, known
+from hived_client.doors.files import Files, Known, View, known
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
@@ -123,6 +123,10 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self._files!r}>"
+
+    def look(self) -> View:
+        """Look at the daemon's files, without waiting; an endpoint is decoded only when it is asked for."""
+        return self._files.look()
 
     async def resolve(
         self,
