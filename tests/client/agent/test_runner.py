@@ -132,6 +132,38 @@ async def test_ollama_is_called_in_its_own_dialect_with_one_context(
     assert not any("/v1/" in line for line, _ in server.bodies)
 
 
+async def test_the_context_of_a_long_prompt_is_taken_in_one_great_step_and_stays(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with Asked() as server:
+        server.add("tiny:latest", context_length=131_072, capabilities=("completion", "tools"))
+        configure(environment, providers(ollama=server.url))
+        nodes: list[dict[str, Any]] = [
+            {"id": "a", "system_prompt": "word " * 12_000},
+            {"id": "b", "system_prompt": "word " * 14_000},
+        ]
+        edges = [{"source": "a", "target": "b", "condition": "on_success"}]
+        with Running(environment):
+            result = await run(graph(tmp_path / "g", nodes, edges), "ollama/tiny", environment)
+    assert result.path == ["a", "b"], result.error
+    bodies = [json.loads(body) for line, body in server.bodies if line == "POST /api/chat"]
+    assert [body["options"]["num_ctx"] for body in bodies] == [32_768, 32_768]
+
+
+async def test_a_prompt_that_no_context_holds_is_refused_before_the_call(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with Asked() as server:
+        server.add("tiny:latest", context_length=8192)
+        configure(environment, providers(ollama=server.url))
+        folder = worker(tmp_path / "w", system_prompt="word " * 12_000)
+        with Running(environment):
+            result = await run(folder, "ollama/tiny", environment)
+    assert result.fault is not None
+    assert result.fault.code == "context.exceeds_native"
+    assert not any(line == "POST /api/chat" for line, _ in server.bodies)
+
+
 @pytest.mark.parametrize("prefix", ["vllm", "hosted_vllm"])
 async def test_vllm(prefix: str, environment: dict[str, str], tmp_path: Path) -> None:
     with Vllm() as server:

@@ -35,7 +35,7 @@ def _plug_in() -> None:
     sys.meta_path.append(_Packages)
     spec = PathFinder.find_spec("hook", [os.path.dirname(_HERE)])
     if spec is not None and spec.loader is not None:
-        module = type(sys)("hived_hook")
+        module = type(sys)(spec.name)
         module.__file__ = spec.origin
         spec.loader.exec_module(module)
         module.activate()
