@@ -25,7 +25,7 @@ from hived.cli.running import NO, YES, shown
 from hived_client._version import __version__
 from hived_client.agent.hook import FINDER, LINE
 from hived_client.errors import Refused
-from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.faults import fault, quoted
 
 FILE = "hived_hive.pth"
 ACTIONS = ("enable", "disable", "status")
@@ -130,13 +130,16 @@ def enable(python: str, place: Place) -> Place:
         raise Refused(fault("plugin.unwritable", path=folder, why=why))
     if place.client != __version__:
         _install(python, place)
-    if _content(place) != LINE:
+    before = _content(place)
+    if before != LINE:
         _write(_file(place), LINE)
-    place = look(python)
-    if not place.active or place.client != __version__:
-        why = "it does not import the client" if place.active else f"it does not run {_file(place)}"
-        raise Refused(fault("plugin.install_failed", path=python, why=why, install=f"ls -l {folder}"))
-    return place
+    now = look(python)
+    if now.active and now.client == __version__:
+        return now
+    if before is None:
+        disable(python, place)  # what does not work is not left behind
+    why = "it does not import the client" if now.active else f"it does not run {_file(place)}"
+    raise Refused(fault("plugin.install_failed", path=python, why=why, install=f"ls -l {quoted(folder)}"))
 
 
 def disable(python: str, place: Place) -> Place:

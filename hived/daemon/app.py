@@ -78,7 +78,7 @@ class App:
         self._instance = Instance(places)
         self._id = uuid.uuid4()
         self._stopping = anyio.Event()
-        self._reloading = anyio.Event()
+        self._is_told_to_reload = False
         self._settings: Settings | None = None
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class App:
 
     def reload(self) -> None:
         """Read the configuration again, soon."""
-        self._reloading.set()
+        self._is_told_to_reload = True
 
     def statistics(self) -> dict[str, object]:
         """Return what every part counts about itself."""
@@ -284,9 +284,9 @@ class App:
         """Read the configuration when it changes, when told to, and now and then in case nobody told."""
         known: tuple[int, ...] | None = None  # it may have changed since it was read at the start
         while True:
-            with anyio.move_on_after(CONFIGURATION_POLL):
-                await self._reloading.wait()
-                self._reloading = anyio.Event()
+            await anyio.sleep(CONFIGURATION_POLL)  # several times a second: an event to wait for costs twice
+            if self._is_told_to_reload:
+                self._is_told_to_reload = False
                 known = None
             mark = _mark(self._places.configuration)
             if mark != known or known is None:

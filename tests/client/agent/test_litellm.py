@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import json
 import shutil
@@ -93,6 +94,16 @@ def llamacpp() -> Iterator[LlamaCpp]:
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXIES, "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def forgets() -> Iterator[None]:
+    """Have LiteLLM let go of the connections that it keeps for calls without our client."""
+    yield
+    litellm = sys.modules.get("litellm")
+    if litellm is not None and litellm.in_memory_llm_clients_cache.cache_dict:
+        litellm.in_memory_llm_clients_cache.flush_cache()
+        gc.collect()
 
 
 # The same as without LiteLLM.
@@ -289,7 +300,7 @@ async def test_a_turn_leaves_nothing_open(llamacpp: LlamaCpp, prefix: str) -> No
             await complete(where, request(tools=tools))
         # The fake's own half of a connection is closed by a thread of its own.
         with anyio.fail_after(5.0):
-            while connections() > before:
+            while connections() > before:  # noqa: ASYNC110 - nobody tells when a file is closed
                 await anyio.sleep(0.01)
 
 
