@@ -8,7 +8,7 @@ would load the model again for every other number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
@@ -17,9 +17,10 @@ from hived_client.agent.chat import PATIENCE, Chat
 from hived_client.agent.context import Meter
 from hived_client.agent.words import Piece, Reply, Request
 from hived_client.doors.aio import AsyncClient
-from hived_client.errors import CallFailed, NotReady
-from hived_client.resolution import Target
+from hived_client.errors import CallFailed, NotReady, Unavailable
+from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.kinds import is_local_model
 
 LOADING = 600.0
 """Seconds for which a model that is loading, or a server that is starting, is waited for."""
@@ -28,8 +29,20 @@ AGAIN = 0.2
 WHY = 0.8
 """Seconds for finding out why a server broke off."""
 _GONE = frozenset({"server.down", "server.unreachable", "call.broken_off"})
+_NO_PROVIDER = frozenset({"provider.unknown", "model.unnamed"})
+"""What is said of a model that no local server's name or prefix stands before: the cloud's, it seems."""
+Provider = Literal["auto", "litellm"]
 LEAST_ANSWER = 256
 """Tokens that an answer may have at least, whatever the estimate of its prompt says."""
+
+
+def needs_litellm(model: str, hived: AsyncClient) -> bool:
+    """Tell, from what lies in the files, whether a model will be called through LiteLLM: the cloud's."""
+    if is_local_model(model):
+        return False
+    snapshot = hived.look().snapshot
+    found = None if snapshot is None else snapshot.answer(Question(model=model))
+    return not isinstance(found, Target) and (found is None or found.fault.code in _NO_PROVIDER)
 
 
 class Calls:
@@ -43,7 +56,9 @@ class Calls:
         told: Callable[[Piece], None] | None = None,
         waiting: Callable[[Fault], None] | None = None,
         hived: AsyncClient | None = None,
+        provider: Provider = "auto",
     ) -> None:
+        """``provider``: ``auto`` speaks to local servers itself, ``litellm`` leaves them to LiteLLM."""
         self.model = model
         self.tokens = 0
         self.turns = 0
@@ -55,6 +70,8 @@ class Calls:
         self._chat = Chat(self._watch)
         self._meter = Meter()
         self._context = 0
+        self._provider = provider
+        self._is_cloud = False
 
     def __repr__(self) -> str:
         return f"<Calls to {self.model}, {self.turns} turns>"
@@ -67,19 +84,39 @@ class Calls:
 
     async def complete(self, request: Request) -> Reply:
         """Have one turn. Raises ``NotReady`` before a call, ``CallFailed`` from one."""
-        target = await self.target(request)
+        if self._is_cloud:
+            return self._counted(await self._by_litellm(self.model, request))
         try:
-            reply = await self._chat.complete(target, self._fitted(request, target), self._told)
+            target = await self.target(request)
+        except NotReady as no:
+            local = is_local_model(self.model) or self._private is not False
+            if local or no.code not in _NO_PROVIDER:
+                raise
+            self._is_cloud = True
+            return await self.complete(request)
+        fitted = self._fitted(request, target)
+        try:
+            if self._provider == "litellm":
+                reply = await self._by_litellm(target, fitted)
+            else:
+                reply = await self._chat.complete(target, fitted, self._told)
         except CallFailed as error:
             if error.code in _GONE:
                 raise await self._why(request, error) from error
             raise
-        self.turns += 1
-        usage = reply.usage
-        self.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
-        if self._meter.learn(request, usage.prompt_tokens, target.context):
+        if self._meter.learn(request, reply.usage.prompt_tokens, target.context):
             sent = self._meter.prompt(request)
-            self._note(truncated(target, sent=sent, counted=usage.prompt_tokens or 0))
+            self._note(truncated(target, sent=sent, counted=reply.usage.prompt_tokens or 0))
+        return self._counted(reply)
+
+    async def _by_litellm(self, where: Target | str, request: Request) -> Reply:
+        from hived_client.agent import litellm_calls
+
+        return await litellm_calls.complete(where, request, self._told, self._watch)
+
+    def _counted(self, reply: Reply) -> Reply:
+        self.turns += 1
+        self.tokens += (reply.usage.prompt_tokens or 0) + (reply.usage.completion_tokens or 0)
         return reply
 
     async def target(self, request: Request) -> Target:
@@ -149,7 +186,7 @@ class Calls:
             return None
         try:
             endpoint = view.snapshot.endpoint(target.endpoint)
-        except KeyError:
+        except (KeyError, Unavailable):
             return None
         given_up = endpoint.state == "down" or (endpoint.state == "unreachable" and silent >= PATIENCE)
         return endpoint.reason if given_up else None

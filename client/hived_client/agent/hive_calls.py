@@ -19,9 +19,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from hived_client.agent.calls import AGAIN, LOADING, WHY
+from hived_client.agent.context import Meter
 from hived_client.agent.egress import Guard, local_client
 from hived_client.agent.hive_mapping import Plan, down, stays_near, with_key
 from hived_client.agent.litellm_calls import tell_facts
+from hived_client.agent.words import Request
 from hived_client.errors import CallFailed, HivedError, NotReady
 from hived_client.resolution import Target
 from hived_client.vocabulary.kinds import address
@@ -48,6 +50,7 @@ class Attended:
     def __init__(self, litellm: Any) -> None:
         self.__dict__["_litellm"] = litellm
         self.__dict__["_plans"] = {}
+        self.__dict__["_rooms"] = {}
 
     def __repr__(self) -> str:
         return f"<Attended {self._litellm!r}, {len(self._plans)} local models>"
@@ -72,7 +75,7 @@ class Attended:
         if plan is None:
             return self._litellm.completion(*args, **kwargs)
         call = _Call(self._litellm, plan, kwargs, asynchronous=False)
-        call.prepare(_ready(plan))
+        call.prepare(self._roomy(plan, _ready(plan, self._needed(plan, kwargs))))
         try:
             return self._litellm.completion(**call.kwargs)
         except Exception as error:
@@ -88,7 +91,7 @@ class Attended:
         if plan is None:
             return await self._litellm.acompletion(*args, **kwargs)
         call = _Call(self._litellm, plan, kwargs, asynchronous=True)
-        call.prepare(await _aready(plan))
+        call.prepare(self._roomy(plan, await _aready(plan, self._needed(plan, kwargs))))
         streams = False
         try:
             answer = await self._litellm.acompletion(**call.kwargs)
@@ -105,6 +108,25 @@ class Attended:
             return None
         found: Plan | None = self._plans.get((kwargs.get("model"), kwargs.get("api_base")))
         return found
+
+    def _needed(self, plan: Plan, kwargs: dict[str, Any]) -> int:
+        """Return the context that a call needs, where we are the ones who say it; never less than before."""
+        given = {name: kwargs.get(name) for name in plan.target.extra}
+        if not given or given != plan.target.extra:
+            return 0
+        request = Request(
+            messages=kwargs.get("messages") or (),
+            tools=kwargs.get("tools") or (),
+            max_tokens=kwargs.get("max_tokens"),
+        )
+        rooms: dict[str | None, int] = self._rooms
+        return max(Meter().needs(request), rooms.get(plan.question, 0))
+
+    def _roomy(self, plan: Plan, target: Target | None) -> Target | None:
+        """Remember what room was asked for: another number would have the model loaded again."""
+        if target is not None and target.extra and target.context is not None:
+            self._rooms[plan.question] = max(target.context, self._rooms.get(plan.question, 0))
+        return target
 
 
 class _Call:
@@ -198,8 +220,11 @@ def model_for(litellm: Any, target: Target) -> str:
 # Before a call: None where hived cannot say, and the call is made as it was planned.
 
 
-async def _aready(plan: Plan) -> Target | None:
-    """Wait until hived says that the model can be called. Raises ``NotReady`` where waiting is no use."""
+async def _aready(plan: Plan, needed: int) -> Target | None:
+    """Wait until hived says that the model can be called. Raises ``NotReady`` where waiting is no use.
+
+    ``needed``: tokens of context, where the call says how many it wants; 0 where it does not.
+    """
     from hived_client.doors.aio import AsyncClient
 
     if plan.question is None:
@@ -210,14 +235,24 @@ async def _aready(plan: Plan) -> Target | None:
     waiting = _Waiting(plan.question)
     while True:
         try:
-            return await AsyncClient().resolve(plan.question, timeout=CONNECT)
+            target = await AsyncClient().resolve(plan.question, timeout=CONNECT)
         except HivedError as error:
             if not waiting.goes_on(error):
                 return None
-        await asyncio.sleep(AGAIN)
+            await asyncio.sleep(AGAIN)
+            continue
+        if not _too_small(target, needed):
+            return target
+        room: int | None = _room(needed)
+        while room is not None:
+            try:
+                return await AsyncClient().resolve(plan.question, context=room, timeout=CONNECT)
+            except HivedError as error:
+                room = _less(room, error)
+        return target
 
 
-def _ready(plan: Plan) -> Target | None:
+def _ready(plan: Plan, needed: int) -> Target | None:
     """Do the same for a call that blocks anyway."""
     from hived_client.doors.sync import shared
 
@@ -228,11 +263,37 @@ def _ready(plan: Plan) -> Target | None:
     waiting = _Waiting(plan.question)
     while True:
         try:
-            return shared.resolve(plan.question, timeout=CONNECT)
+            target = shared.resolve(plan.question, timeout=CONNECT)
         except HivedError as error:
             if not waiting.goes_on(error):
                 return None
-        time.sleep(AGAIN)
+            time.sleep(AGAIN)
+            continue
+        if not _too_small(target, needed):
+            return target
+        room: int | None = _room(needed)
+        while room is not None:
+            try:
+                return shared.resolve(plan.question, context=room, timeout=CONNECT)
+            except HivedError as error:
+                room = _less(room, error)
+        return target
+
+
+def _too_small(target: Target, needed: int) -> bool:
+    """Tell whether a model that takes its context with the call would get less of it than the call needs."""
+    return bool(target.extra) and target.context is not None and target.context < needed
+
+
+def _room(needed: int) -> int:
+    """Return how much to ask for, in great steps: a conversation grows, and each loads the model anew."""
+    return 1 << (needed - 1).bit_length()
+
+
+def _less(room: int, error: HivedError) -> int | None:
+    """Return all that the model can hold, where more was asked for."""
+    native = error.fault.fields.get("native")
+    return native if isinstance(native, int) and 0 < native < room else None
 
 
 class _Waiting:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import msgspec
 
-from hived_client.agent.calls import Calls
+from hived_client.agent.calls import Calls, Provider, needs_litellm
 from hived_client.agent.folder import Agent, AgentUnusable, read_agent
 from hived_client.agent.result import ExecutionResult
 from hived_client.agent.steps import SET_OUTPUT, Complete, Done, run_step
@@ -42,6 +42,7 @@ class AgentRunner:
         mock_mode: bool = False,
         private: bool | str = False,
         environment: Mapping[str, str] | None = None,
+        provider: Provider = "auto",
     ) -> None:
         self.agent = agent
         self.model = model
@@ -52,7 +53,12 @@ class AgentRunner:
         """Hears what a run waits for: a model that is loading."""
         self._tools = dict(tools or {})
         self._private = private
+        self._provider = provider
         self._hived = AsyncClient(environment=environment)
+        if not mock_mode and (provider == "litellm" or needs_litellm(model, self._hived)):
+            from hived_client.agent import litellm_calls
+
+            litellm_calls.prepare()  # importing it takes seconds, and goes on while the agent is made ready
 
     def __repr__(self) -> str:
         return f"<AgentRunner {self.agent.name} on {self.model}>"
@@ -68,13 +74,30 @@ class AgentRunner:
         *,
         private: bool | str = False,
         environment: Mapping[str, str] | None = None,
+        engine: str | None = None,
+        provider: Provider = "auto",
     ) -> AgentRunner:
         """Load an agent's folder; the arguments are Hive's.
 
-        ``storage_path`` and ``interactive`` change nothing here: nothing is stored and nobody is asked.
-        ``private``: as in ``resolve``. Raises ``AgentUnusable``.
+        ``engine``: ``"hive"`` runs it by Hive, with hived plugged in, ``"hived"`` runs it here; ``None``: by
+        Hive where that can be imported, runs this agent, and nothing was said that only we keep to
+        (``mock_mode``, ``private``, ``environment``). Here, ``storage_path`` and ``interactive`` change
+        nothing: nothing is stored and nobody is asked. ``private``: as in ``resolve``.
+        ``provider``: ``litellm`` has LiteLLM make the calls to local servers too. Raises ``AgentUnusable``.
         """
         variables = os.environ if environment is None else environment
+        plain = not mock_mode and private is False and environment is None
+        if engine == "hive" and not plain:
+            raise ValueError("Hive's engine does not keep to mock_mode, private and environment")
+        if engine == "hive" or (engine is None and plain):
+            from hived_client.agent.with_hive import load_with_hive
+
+            by_hive = load_with_hive(agent_path, storage_path, model, interactive, variables)
+            if by_hive is not None:
+                return by_hive
+            if engine == "hive":
+                path = os.fspath(agent_path)
+                raise AgentUnusable(fault("agent.needs_hive", what="engine='hive'", path=path))
         agent = read_agent(agent_path)
         tools = read_tools(agent.folder)
         wanted = [name for node in agent.nodes for name in node.tools]
@@ -92,6 +115,7 @@ class AgentRunner:
             mock_mode=mock_mode,
             private=private,
             environment=variables,
+            provider=provider,
         )
 
     async def __aenter__(self) -> Self:
@@ -151,6 +175,7 @@ class AgentRunner:
                     told=self.on_piece,
                     waiting=self.on_wait,
                     hived=self._hived,
+                    provider=self._provider,
                 )
             return open_calls[wanted].complete
 

@@ -41,6 +41,9 @@ class LiteLLMProvider:
     def complete(self):
         return litellm.completion(**self._kwargs())
 
+    def say(self, letters):
+        return litellm.completion(**self._kwargs(messages=[{"role": "user", "content": "x" * letters}]))
+
     async def acomplete(self):
         return await litellm.acompletion(**self._kwargs())
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import msgspec
 import pytest
 
 from hived_client.agent.hive import install, uninstall
@@ -468,3 +469,35 @@ def test_what_hived_knows_nothing_of_is_litellms_error(plugged: Callable[..., An
             provider.complete()
         with pytest.raises(ConnectionError, match="not found"):
             asyncio.run(provider.stream())
+
+
+# Room for what is said.
+
+
+def test_a_model_that_is_loaded_too_small_gets_the_room_that_hive_needs_and_keeps_it(
+    plugged: Callable[..., Any], where: Places
+) -> None:
+    with Numbers() as server:
+        small = Model(name="llama3:latest", context=32768, loaded_context=4096, state="loaded")
+        (endpoint,) = ready(server.url).endpoints
+        world = World(generation=1, endpoints=(msgspec.structs.replace(endpoint, models=(small,)),))
+        provider = plugged(world)
+        for words in (10, 30_000, 10, 200_000):
+            publish(where, world)
+            provider.say(words)
+        assert server.seen == [4096, 16384, 16384, 32768]
+        mine = plugged(world, num_ctx=2048)
+        mine.say(30_000)
+        assert server.seen[-1] == 2048
+
+
+class Numbers(HttpLoopback):
+    """Says yes, and keeps the contexts that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def answer(self, request: Request) -> Reply:
+        self.seen.append(json.loads(request.body)["options"]["num_ctx"])
+        return Reply(headers=(("content-type", "application/json"), ("content-length", "2")), body=b"{}")

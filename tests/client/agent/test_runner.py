@@ -19,6 +19,8 @@ from hived.cli.demo.speaking_model import write_speaking_model
 from hived_client import AgentRunner
 from hived_client.agent.folder import AgentUnusable
 from hived_client.agent.result import ExecutionResult
+from hived_client.agent.words import Reply, Request, Usage
+from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.kinds import KINDS
 from tests.client.agent.folders import graph, worker
@@ -327,3 +329,71 @@ def test_importing_the_client_imports_neither_httpx_nor_litellm(environment: dic
         check=True,
     )
     assert not {"httpx", "litellm"} & set(done.stdout.split())
+
+
+class Through:
+    """Stands where LiteLLM's calls are made, and keeps what it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from hived_client.agent import litellm_calls
+
+        self.asked: list[Target | str] = []
+        monkeypatch.setattr(litellm_calls, "complete", self.complete)
+        monkeypatch.setattr(litellm_calls, "prepare", lambda: None)
+
+    async def complete(self, where: Target | str, request: Request, *more: object) -> Reply:
+        self.asked.append(where)
+        return Reply(text="Hello", usage=Usage(prompt_tokens=3, completion_tokens=4))
+
+
+async def test_a_model_of_the_clouds_goes_through_litellm_as_it_is(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = Through(monkeypatch)
+    configure(environment)
+    with Running(environment):
+        result = await run(worker(tmp_path / "w"), "anthropic/claude", environment)
+    assert (result.output["response"], result.total_tokens) == ("Hello", 7)
+    assert through.asked == ["anthropic/claude"]
+
+
+async def test_what_is_private_never_goes_there(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = Through(monkeypatch)
+    configure(environment)
+    with Running(environment):
+        for private in (True, "lan"):
+            result = await run(worker(tmp_path / "w"), "anthropic/claude", environment, private=private)
+            assert result.fault is not None
+            assert result.fault.code == "provider.unknown"
+        result = await run(worker(tmp_path / "w"), "ollama/llama3", environment)
+        assert not result.success
+    assert through.asked == []
+
+
+async def test_whoever_wants_litellm_for_a_local_model_has_it(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = Through(monkeypatch)
+    configure(environment, providers(llamacpp=llamacpp.url))
+    with Running(environment):
+        result = await run(worker(tmp_path / "w"), "llamacpp/tiny-agent", environment, provider="litellm")
+    assert result.success
+    (target,) = through.asked
+    assert isinstance(target, Target)
+    assert target.api_base == f"{llamacpp.url}/v1"
+
+
+async def test_without_litellm_a_model_of_the_clouds_is_said_to_need_it(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hived_client.agent import litellm_calls
+
+    monkeypatch.setattr(litellm_calls, "is_installed", lambda: False)
+    configure(environment)
+    with Running(environment):
+        result = await run(worker(tmp_path / "w"), "anthropic/claude", environment)
+    assert result.fault is not None
+    assert result.fault.code == "call.no_litellm"
+    assert "hived-local[agent]" in result.fault.hint
