@@ -69,6 +69,7 @@ SLOW_PLACES = (
     "tests/daemon/test_survival.py",
     "tests/client/test_launch.py",
     "tests/machine/test_embedded_llamacpp.py",
+    "tests/cli/test_plugin.py",
     "tests/cli/test_speaking_model.py",
     "tests/cli/test_status.py",
 )

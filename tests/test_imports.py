@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 CLIENT = ROOT / "client"
 
@@ -85,43 +83,45 @@ def room_of(name: str) -> str:
 MODULES = list(modules())
 
 
-@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_a_module_imports_only_what_its_room_may(name: str, tree: ast.Module) -> None:
-    allowed = ROOMS[room_of(name)]
-    for imported in imports_of(name, tree):
-        if imported.split(".")[0] in ("hived", "hived_client"):
-            within = any(imported == room or imported.startswith(f"{room}.") for room in allowed)
-            assert within or imported == "hived_client._version", f"{name} imports {imported}"
+def test_a_module_imports_only_what_its_room_may() -> None:
+    for name, tree in MODULES:
+        allowed = ROOMS[room_of(name)]
+        for imported in imports_of(name, tree):
+            if imported.split(".")[0] in ("hived", "hived_client"):
+                within = any(imported == room or imported.startswith(f"{room}.") for room in allowed)
+                assert within or imported == "hived_client._version", f"{name} imports {imported}"
 
 
-@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_every_library_has_one_home(name: str, tree: ast.Module) -> None:
-    for imported in imports_of(name, tree):
-        library = imported.split(".")[0]
-        if library in sys.stdlib_module_names or library in ("hived", "hived_client"):
-            continue
-        if name.startswith("hived_client.agent"):
-            assert library in ("msgspec", "anyio") or name in HOMES.get(library, ()), imported
-        elif name.startswith("hived_client"):
-            assert library == "msgspec" or (library == "anyio" and name == "hived_client.doors.aio"), imported
-        elif library in EVERYWHERE:
-            assert library == "msgspec" or not name.startswith(NO_ANYIO), f"{name} imports {imported}"
-        else:
-            assert name in HOMES.get(library, ()), f"{name} imports {imported}"
+def test_every_library_has_one_home() -> None:
+    for name, tree in MODULES:
+        for imported in imports_of(name, tree):
+            library = imported.split(".")[0]
+            if library in sys.stdlib_module_names or library in ("hived", "hived_client"):
+                continue
+            if name.startswith("hived_client.agent"):
+                assert library in ("msgspec", "anyio") or name in HOMES.get(library, ()), imported
+            elif name.startswith("hived_client"):
+                assert library == "msgspec" or (library == "anyio" and name == "hived_client.doors.aio"), (
+                    imported
+                )
+            elif library in EVERYWHERE:
+                assert library == "msgspec" or not name.startswith(NO_ANYIO), f"{name} imports {imported}"
+            else:
+                assert name in HOMES.get(library, ()), f"{name} imports {imported}"
 
 
-@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_the_agent_side_imports_a_library_only_where_it_is_used(name: str, tree: ast.Module) -> None:
+def test_the_agent_side_imports_a_library_only_where_it_is_used() -> None:
     """Whoever imports an agent's module pays for msgspec alone, until something is called."""
-    if not name.startswith("hived_client.agent"):
-        return
-    guards = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) for inner in node.body}
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in guards:
-            for imported in imports_of(name, ast.Module(body=[node], type_ignores=[])):
-                library = imported.split(".")[0]
-                ours = library in ("hived_client", "msgspec") or library in sys.stdlib_module_names
-                assert ours, f"{name} imports {imported} at once"
+    for name, tree in MODULES:
+        if not name.startswith("hived_client.agent"):
+            continue
+        guards = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) for inner in node.body}
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in guards:
+                for imported in imports_of(name, ast.Module(body=[node], type_ignores=[])):
+                    library = imported.split(".")[0]
+                    ours = library in ("hived_client", "msgspec") or library in sys.stdlib_module_names
+                    assert ours, f"{name} imports {imported} at once"
 
 
 def test_the_table_of_homes_names_only_modules_that_use_them() -> None:

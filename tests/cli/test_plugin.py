@@ -9,6 +9,7 @@ import sys
 import venv
 from pathlib import Path
 
+import anyio
 import msgspec
 import pytest
 
@@ -97,6 +98,25 @@ def test_what_it_writes_plugs_hived_into_hive(
     assert told() == "Attended"
     assert hived(environment, "plugin", "disable", "hive", "--python", str(python)).code == 0
     assert told() == "module"
+
+
+def test_a_command_runs_with_it_plugged_in_and_nothing_is_written(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    python = make_environment(tmp_path / "env", client=False)
+    # What LiteLLM brings along. The client is not there.
+    (packages(tmp_path / "env") / "litellms.pth").write_text(str(Path(anyio.__path__[0]).parent))
+    before = sorted(packages(tmp_path / "env").iterdir())
+    hive = write_hive(tmp_path / "hive", "54fd8db4e")
+    code = (
+        "import sys, framework.llm.litellm as m\n"
+        "print(type(m.litellm).__name__, m.LiteLLMProvider('vllm/x').api_base)\n"
+        "sys.exit(7)"
+    )
+    with_hive = environment | {"PYTHONPATH": f"{hive}{os.pathsep}{environment['PYTHONPATH']}"}
+    said = hived(with_hive, "exec", "--", str(python), "-c", code)
+    assert (said.code, said.out.split()) == (7, ["Attended", "http://127.0.0.1:8000/v1"]), said.err
+    assert sorted(packages(tmp_path / "env").iterdir()) == before
 
 
 def test_hives_configuration_is_not_touched(environment: dict[str, str], python: Path) -> None:

@@ -55,43 +55,43 @@ def filled(code: str) -> dict[str, Value]:
     }
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_every_code_is_dotted_lower_case(code: str) -> None:
-    assert re.fullmatch(r"[a-z]+(\.[a-z_]+)?", code)
+def test_every_code_is_dotted_lower_case() -> None:
+    for code in CATALOGUE:
+        assert re.fullmatch(r"[a-z]+(\.[a-z_]+)?", code), code
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_every_row_renders_with_nothing_known_on_every_system(code: str, on: str) -> None:
-    assert system() == on
-    problem = fault(code)
-    assert problem.code == code
-    assert problem.message
-    assert "{" not in problem.message + problem.hint
+def test_every_row_renders_with_nothing_known_on_every_system(on: str) -> None:
+    for code in CATALOGUE:
+        assert system() == on
+        problem = fault(code)
+        assert problem.code == code
+        assert problem.message, code
+        assert "{" not in problem.message + problem.hint
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_every_row_renders_with_everything_known_on_every_system(code: str, on: str) -> None:
-    problem = fault(code, **filled(code))
-    assert "?" not in problem.message
-    for name in fields_of(CATALOGUE[code].message) - NUMBERS:
-        assert f"<{name}>" in problem.message
-    assert bool(problem.hint) == bool(hints(code))
+def test_every_row_renders_with_everything_known_on_every_system(on: str) -> None:
+    for code in CATALOGUE:
+        problem = fault(code, **filled(code))
+        assert "?" not in problem.message
+        for name in fields_of(CATALOGUE[code].message) - NUMBERS:
+            assert f"<{name}>" in problem.message
+        assert bool(problem.hint) == bool(hints(code))
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_what_is_none_is_unknown_and_neither_breaks_nor_is_printed(code: str) -> None:
-    unknown: dict[str, Value] = dict.fromkeys(filled(code))
-    problem = fault(code, **unknown)
-    assert problem.message == fault(code).message
-    assert problem.hint == fault(code).hint
-    assert "None" not in problem.message + problem.hint
+def test_what_is_none_is_unknown_and_neither_breaks_nor_is_printed() -> None:
+    for code in CATALOGUE:
+        unknown: dict[str, Value] = dict.fromkeys(filled(code))
+        problem = fault(code, **unknown)
+        assert problem.message == fault(code).message
+        assert problem.hint == fault(code).hint
+        assert "None" not in problem.message + problem.hint
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_a_sentence_is_one_sentence_and_ends(code: str) -> None:
-    message = CATALOGUE[code].message
-    assert message.endswith((".", "?"))
-    assert "\n" not in message
+def test_a_sentence_is_one_sentence_and_ends() -> None:
+    for code in CATALOGUE:
+        message = CATALOGUE[code].message
+        assert message.endswith((".", "?")), code
+        assert "\n" not in message, code
 
 
 PROGRAMS = frozenset(
@@ -107,12 +107,12 @@ SETTING = re.compile(r"set [\w.{}]+ in ~/\.hive/configuration\.json")
 """What a hint says where no command helps: a place in the configuration, always in these words."""
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_every_hint_is_a_command_or_a_place_in_the_configuration(code: str) -> None:
-    for hint in hints(code):
-        fields = fields_of(hint)
-        is_command = bool(fields & COMMANDS) and hint == "{" + next(iter(fields), "") + "}"
-        assert is_command or SETTING.fullmatch(hint) or hint.split()[0] in PROGRAMS, hint
+def test_every_hint_is_a_command_or_a_place_in_the_configuration() -> None:
+    for code in CATALOGUE:
+        for hint in hints(code):
+            fields = fields_of(hint)
+            is_command = bool(fields & COMMANDS) and hint == "{" + next(iter(fields), "") + "}"
+            assert is_command or SETTING.fullmatch(hint) or hint.split()[0] in PROGRAMS, hint
 
 
 def test_a_code_that_is_not_in_the_catalogue_is_a_mistake_of_ours() -> None:

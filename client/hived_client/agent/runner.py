@@ -81,14 +81,14 @@ class AgentRunner:
 
         ``engine``: ``"hive"`` runs it by Hive, with hived plugged in, ``"hived"`` runs it here; ``None``: by
         Hive where that can be imported, runs this agent, and nothing was said that only we keep to
-        (``mock_mode``, ``private``, ``environment``). Here, ``storage_path`` and ``interactive`` change
-        nothing: nothing is stored and nobody is asked. ``private``: as in ``resolve``.
+        (``mock_mode``, ``private``, ``environment``, ``provider``). Here, ``storage_path`` and
+        ``interactive`` change nothing: nothing is stored and nobody is asked. ``private``: as in ``resolve``.
         ``provider``: ``litellm`` has LiteLLM make the calls to local servers too. Raises ``AgentUnusable``.
         """
         variables = os.environ if environment is None else environment
-        plain = not mock_mode and private is False and environment is None
+        plain = not mock_mode and private is False and environment is None and provider == "auto"
         if engine == "hive" and not plain:
-            raise ValueError("Hive's engine does not keep to mock_mode, private and environment")
+            raise ValueError("Hive's engine does not keep to mock_mode, private, environment and provider")
         if engine == "hive" or (engine is None and plain):
             from hived_client.agent.with_hive import load_with_hive
 

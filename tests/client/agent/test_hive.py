@@ -57,11 +57,11 @@ WORLD = World(
         Endpoint(
             name="llamacpp",
             provider="llamacpp",
-            url="http://127.0.0.1:8080",
-            source="default",
+            url="http://127.0.0.1:8099",
+            source="configuration",
             locality="device",
             state="down",
-            reason=fault("server.down", title="llama.cpp", url="http://127.0.0.1:8080"),
+            reason=fault("server.down", title="llama.cpp", url="http://127.0.0.1:8099"),
             models=(Model(name="phi3"),),
             slot=2,
         ),
@@ -199,8 +199,8 @@ def test_litellms_own_variable_is_the_callers_word(
 
 
 def test_an_address_that_hived_watches_is_called_as_what_is_there(module: types.ModuleType) -> None:
-    provider = module.LiteLLMProvider("hosted_vllm/phi3", api_base="http://localhost:8080/v1")
-    assert (provider.model, provider.api_base) == ("openai/phi3", "http://127.0.0.1:8080/v1")
+    provider = module.LiteLLMProvider("hosted_vllm/phi3", api_base="http://localhost:8099/v1")
+    assert (provider.model, provider.api_base) == ("openai/phi3", "http://127.0.0.1:8099/v1")
 
 
 def test_what_hive_has_for_another_provider_reaches_neither_address_nor_server(
@@ -236,9 +236,9 @@ def test_a_model_that_cannot_be_called_is_said_once_and_made_all_the_same(
 ) -> None:
     with caplog.at_level(logging.WARNING, "hived"):
         provider = module.LiteLLMProvider("llamacpp/phi3")
-    assert provider.api_base == "http://127.0.0.1:8080/v1"
+    assert provider.api_base == "http://127.0.0.1:8099/v1"
     (record,) = caplog.records
-    assert "llama.cpp is not running at http://127.0.0.1:8080" in record.message
+    assert "llama.cpp is not running at http://127.0.0.1:8099" in record.message
     assert "→ hived start llamacpp" in record.message
 
 
@@ -382,6 +382,19 @@ def test_no_key_but_the_servers_own_is_sent(
         mine = plugged(ready(server.url), api_key="sk-mine")
         mine.complete()
     assert [each.get("authorization") for each in server.headers] == [None, "Bearer sk-mine"]
+
+
+def test_a_server_on_the_internet_is_called_by_litellms_own_client_and_without_anothers_key(
+    plugged: Callable[..., Any], stands_in: LiteLlm
+) -> None:
+    (endpoint,) = ready("http://203.0.113.5:11434").endpoints
+    far = msgspec.structs.replace(endpoint, locality="internet")
+    provider = plugged(World(generation=1, endpoints=(far,)))
+    provider.api_key = "sk-groq"  # as a resolver of Hive's would
+    assert provider.complete() == "cloud"
+    (kwargs,) = stands_in.to_the_cloud
+    assert kwargs["api_base"] == "http://203.0.113.5:11434"
+    assert {"api_key", "client"}.isdisjoint(kwargs)
 
 
 def test_no_proxy_is_used_and_no_redirect_followed(

@@ -238,7 +238,12 @@ def test_what_the_newer_hive_does_not_run_runs_here(new: Path, tmp_path: Path) -
 
 def test_what_only_we_keep_to_runs_here(old: Path, environment: dict[str, str], tmp_path: Path) -> None:
     folder = greeter(tmp_path)
-    for more in ({"mock_mode": True}, {"private": True}, {"environment": environment}):
+    for more in (
+        {"mock_mode": True},
+        {"private": True},
+        {"environment": environment},
+        {"provider": "litellm"},
+    ):
         keywords: dict[str, Any] = {"model": "ollama/llama3", **more}
         assert type(AgentRunner.load(folder, **keywords)) is AgentRunner
         with pytest.raises(ValueError, match="does not keep to"):
