@@ -85,7 +85,7 @@ class Chat:
             tasks.start_soon(mind, tasks.cancel_scope)
             try:
                 await self._converse(turn)
-            except CallFailed as failed:
+            except Exception as failed:  # noqa: BLE001 - also what ``told`` raises
                 # Out of the group by hand: a group would wrap it.
                 turn.failure = failed
             tasks.cancel_scope.cancel()
@@ -179,7 +179,7 @@ class _Turn:
         self.heard_at = 0.0
         self.answered = False
         self.repeated = False
-        self.failure: CallFailed | None = None
+        self.failure: Exception | None = None
 
     def hear(self, line: bytes) -> None:
         """Take in one line of the answer. Raises ``Broken``."""

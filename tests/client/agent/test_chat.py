@@ -212,6 +212,15 @@ async def test_a_connection_that_breaks() -> None:
     assert (await failure(Reply(headers=STREAM, body=break_off()))).code == "call.broken_off"
 
 
+async def test_what_the_listener_raises_comes_out_as_it_is(llamacpp: LlamaCpp) -> None:
+    def told(piece: Piece) -> None:
+        raise ValueError(piece.text)
+
+    async with Chat() as chat:
+        with pytest.raises(ValueError, match=r"^I "):
+            await chat.complete(target(llamacpp.url), HELLO, told)
+
+
 class Stale(Scripted):
     """Closes a kept connection as soon as it is used again, without a word."""
 
