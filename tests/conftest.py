@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import hived
 import hived_client
 from hived_client.doors.paths import Places, places
+
+# Properties are tried on fewer examples in the daily loop.
+settings.register_profile("daily", max_examples=40)
+settings.load_profile("default" if os.environ.get("CI") else "daily")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from hived_client.agent.steps import opening
 from hived_client.agent.words import Request
 from hived_client.doors.sync import Client
 from tests.benchmarks.daemons import Running, daemon
-from tests.benchmarks.measuring import Row, figure, process_times, ratio, short, timed
+from tests.benchmarks.measuring import Row, faster, figure, process_times, ratio, short, timed
 from tests.servers.llamacpp import ALIAS, LlamaCpp
 from tests.servers.loopback import Reply
 from tests.servers.loopback import Request as Asked
@@ -56,6 +57,18 @@ os._exit(1)
 """The same by hand: Python, ``import httpx`` and the server's own first token, and nothing else."""
 
 
+_LITELLM = """
+import os, sys, litellm
+answer = litellm.completion(model="openai/m", api_base=sys.argv[1] + "/v1", api_key="none", stream=True,
+                            messages=[{"role": "user", "content": "Hello!"}])
+for chunk in answer:
+    if chunk.choices[0].delta.content:
+        os._exit(0)
+os._exit(1)
+"""
+"""The same through LiteLLM, as agents do it today."""
+
+
 def agent_rows(scale: float) -> Iterator[Row]:
     """A run, beside the same call made by hand."""
     with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as folder:
@@ -64,6 +77,8 @@ def agent_rows(scale: float) -> Iterator[Row]:
         (path / "greeter.json").write_text('{"name": "greeter", "system_prompt": "You greet."}')
         with LlamaCpp() as server, daemon({"server": server.url}) as running:
             yield _first_token(path, server.url, running, max(5, int(40 * scale)))
+            if importlib.util.find_spec("litellm") is not None:
+                yield _by_litellm(path, server.url, running, max(3, int(10 * scale)))
         yield from _inside(path, max(30, int(400 * scale)))
         yield _extra_requests(path)
         yield from _failures(path, max(5, int(50 * scale)))
@@ -77,6 +92,16 @@ def _first_token(path: Path, url: str, running: Running, times: int) -> Row:
     mine, bare = process_times(commands, running.environment, times)
     what = "new process to the first token of an agent's run"
     return ratio(what, mine.p50, "import httpx and the same call", bare.p50, 2)
+
+
+def _by_litellm(path: Path, url: str, running: Running, times: int) -> Row:
+    commands = [
+        [sys.executable, "-P", "-c", _RUN, str(path), MODEL],
+        [sys.executable, "-P", "-c", _LITELLM, url],
+    ]
+    quiet = dict(running.environment) | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    mine, theirs = process_times(commands, quiet, times)
+    return faster("the same, beside LiteLLM", mine.p50, "import litellm, completion", theirs.p50, 5)
 
 
 class _Instant(LyingLlamaCpp):
