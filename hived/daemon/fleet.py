@@ -62,19 +62,35 @@ class Fleet:
         One that has come into the World just now has no monitor for a moment: that is waited for. So is
         the fleet itself, which may not run yet; bound it.
         """
-        wanted = self._store.world.generation
-        while self._matched < wanted:
-            await self._has_matched.wait()
+        await self._match_up()
         async with anyio.create_task_group() as tasks:
             for name in endpoints:
                 tasks.start_soon(self._refresh, name)
 
-    async def join(self, endpoints: Iterable[str]) -> None:
-        """Wait for the looks at these endpoints that somebody has asked for already."""
+    async def _match_up(self) -> None:
+        wanted = self._store.world.generation
+        while self._matched < wanted:
+            await self._has_matched.wait()
+
+    async def share(self, endpoints: Iterable[str]) -> bool:
+        """Have these endpoints looked at, or wait for looks that somebody has asked for already.
+
+        Tell whether all of them began after this was called.
+        """
+        await self._match_up()
+        shared: list[str] = []
+
+        async def one(name: str) -> None:
+            watched = self._monitors.get(name)
+            if watched is not None and not await watched.monitor.share():
+                shared.append(name)
+            elif watched is not self._monitors.get(name):
+                await self._refresh(name)
+
         async with anyio.create_task_group() as tasks:
             for name in endpoints:
-                if name in self._monitors:
-                    tasks.start_soon(self._monitors[name].monitor.join)
+                tasks.start_soon(one, name)
+        return not shared
 
     def poke(self, endpoint: str) -> None:
         """Have an endpoint looked at, without waiting."""

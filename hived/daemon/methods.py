@@ -145,7 +145,8 @@ class Methods:
         with anyio.move_on_after(_bounded(asked.timeout)) as patience:
             if not asked.fresh:
                 # Many that ask at once for a model that has just come share the look of the first.
-                await self._fleet.join(waited)
+                if await self._fleet.share(waited):
+                    return False
                 found = self._store.answer(asked.question)
                 if isinstance(found, Target) and self._is_settled(found):
                     return False

@@ -137,13 +137,17 @@ class Monitor:
         while self._answered < wanted and not self._released:
             await self._looked.wait()
 
-    async def join(self) -> None:
-        """Wait for the look that somebody asked for and that is due or under way; at once where none is.
+    async def share(self) -> bool:
+        """Wait for the look that somebody asked for and that is due or under way; else have one.
 
-        It may have begun before this was called, so that only what it finds counts, not what it misses.
+        Tell whether it was one of our own: another's may have begun before this was called, so that only
+        what it finds counts, not what it misses. Nobody can come between the question and the asking.
         """
         if self._answered < self._asked and not self._released:
             await self._looked.wait()
+            return False
+        await self.refresh()
+        return True
 
     def release(self) -> None:
         """Let whoever waits go: this monitor will not look again."""

@@ -240,13 +240,25 @@ async def test_who_asks_before_the_fleet_runs_waits_for_the_first_look() -> None
             tasks.cancel_scope.cancel()
 
 
-async def test_who_joins_waits_for_a_look_that_was_asked_for_and_for_no_other() -> None:
+async def test_who_shares_waits_for_a_look_that_was_asked_for_and_else_has_one() -> None:
     async with running(end("a", 1)) as yard:
-        began = anyio.current_time()
-        await yard.fleet.join(["a", "nobody"])
-        assert anyio.current_time() == began
+        before = len(yard.server(1).looks)
+        assert await yard.fleet.share(["a", "nobody"]) is True
+        assert len(yard.server(1).looks) == before + 1
         yard.server(1).takes = 0.5
+        began = anyio.current_time()
         yard.fleet.poke("a")
-        await yard.fleet.join(["a"])
+        assert await yard.fleet.share(["a"]) is False
         assert anyio.current_time() - began == pytest.approx(0.5)
-        assert len(yard.server(1).looks) == 2
+        assert len(yard.server(1).looks) == before + 2
+
+
+async def test_any_number_that_share_at_once_have_one_look() -> None:
+    async with running(end("a", 1)) as yard:
+        before = len(yard.server(1).looks)
+        yard.server(1).takes = 0.5
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(yard.fleet.share, ["a"])
+                await anyio.sleep(0.01 * (number % 3))
+        assert len(yard.server(1).looks) == before + 1
