@@ -418,7 +418,7 @@ def test_a_placeholder_is_no_secret() -> None:
 # Any World, any question
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=300)
 @given(worlds, questions)
 def test_an_answer_is_given_for_any_world_and_question(found: World, question: Question) -> None:
     result = answer(WorldCatalogue(found), question)
