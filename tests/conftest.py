@@ -9,18 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import hived
 import hived_client
 from hived_client.doors.paths import Places, places
 
-# Properties are tried on fewer examples in the daily loop. How long one takes is the machine's affair: the
-# very first text of a new home costs two seconds.
-TIMELESS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("daily", TIMELESS, max_examples=40)
-settings.register_profile("whole", TIMELESS)
-settings.load_profile("whole" if os.environ.get("CI") else "daily")
+# Properties are tried on fewer examples in the daily loop.
+settings.register_profile("daily", max_examples=40)
+settings.load_profile("default" if os.environ.get("CI") else "daily")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _letters() -> None:
+    """Have hypothesis read its letters, which takes seconds in a new home, before any example is timed."""
+
+    @settings(max_examples=1, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.text())
+    def read(text: str) -> None:
+        assert isinstance(text, str)
+
+    read()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
