@@ -75,22 +75,23 @@ class Fleet:
     async def share(self, endpoints: Iterable[str]) -> bool:
         """Have these endpoints looked at, or wait for looks that somebody has asked for already.
 
-        Tell whether all of them began after this was called.
+        Tell whether all of them were asked for by this call: another's may have begun before it, so that
+        only what such a look finds counts, not what it misses. Where the fleet knows the World as it is,
+        the looks are asked for, or joined, before anything else can happen.
         """
         await self._match_up()
-        shared: list[str] = []
-
-        async def one(name: str) -> None:
-            watched = self._monitors.get(name)
-            if watched is not None and not await watched.monitor.share():
-                shared.append(name)
-            elif watched is not self._monitors.get(name):
-                await self._refresh(name)
-
-        async with anyio.create_task_group() as tasks:
-            for name in endpoints:
-                tasks.start_soon(one, name)
-        return not shared
+        own = True
+        waits: list[tuple[_Watched, int]] = []
+        for name in endpoints:
+            if (watched := self._monitors.get(name)) is not None:
+                due = watched.monitor.due()
+                own = own and due is None
+                waits.append((watched, watched.monitor.ask() if due is None else due))
+        for watched, number in waits:
+            await watched.monitor.wait_looked(number)
+            if watched is not self._monitors.get(watched.monitor.name):
+                await self._refresh(watched.monitor.name)  # it has moved
+        return own
 
     def poke(self, endpoint: str) -> None:
         """Have an endpoint looked at, without waiting."""

@@ -123,31 +123,29 @@ class Monitor:
 
     def poke(self) -> None:
         """Give cause for a look now."""
+        self.ask()
+
+    def ask(self) -> int:
+        """Give cause for a look now, and return its number."""
         self._asked += 1
         self._cause.set()
+        return self._asked
 
     async def refresh(self) -> None:
         """Have the server looked at, and wait for that look. Any number of callers share one.
 
         Returns without one where the monitor ends first.
         """
-        self._asked += 1
-        wanted = self._asked
-        self._cause.set()
-        while self._answered < wanted and not self._released:
-            await self._looked.wait()
+        await self.wait_looked(self.ask())
 
-    async def share(self) -> bool:
-        """Wait for the look that somebody asked for and that is due or under way; else have one.
+    def due(self) -> int | None:
+        """Return the number of the look that somebody asked for and that is due or under way, if one is."""
+        return self._answered + 1 if self._answered < self._asked and not self._released else None
 
-        Tell whether it was one of our own: another's may have begun before this was called, so that only
-        what it finds counts, not what it misses. Nobody can come between the question and the asking.
-        """
-        if self._answered < self._asked and not self._released:
+    async def wait_looked(self, number: int) -> None:
+        """Wait for the look of this number, or for the end of the monitor."""
+        while self._answered < number and not self._released:
             await self._looked.wait()
-            return False
-        await self.refresh()
-        return True
 
     def release(self) -> None:
         """Let whoever waits go: this monitor will not look again."""
