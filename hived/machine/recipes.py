@@ -1,0 +1,63 @@
+"""How a kind of server is started: one recipe a kind, all of the same shape.
+
+A recipe knows programs, command lines, variables and what their logs mean. It starts nothing itself and
+keeps nothing; whoever uses it decides when, and whether the process lives in a unit of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.kinds import ProviderKind
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asked to be started. ``context`` is tokens; ``arguments`` are passed through."""
+
+    model: str | None = None
+    port: int | None = None
+    context: int | None = None
+    alias: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that is ready to be run, and where its server will answer."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    """All of its variables."""
+    url: str
+    """Root URL, on loopback, without a trailing slash and without ``/v1``."""
+    model: str = ""
+    alias: str = ""
+    stays: bool = True
+    """Whether the command is the server; ``lms server start`` ends once another process serves."""
+    ends_with: tuple[str, ...] = ()
+    """The command that stops a server which is not the command's own process."""
+
+
+class Recipe(Protocol):
+    """How one kind is started."""
+
+    kind: ProviderKind
+
+    def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
+        """Find the program, check what was asked, and write the command. Blocks.
+
+        Raises ``StartFailed`` (not installed, no such model, port taken) or ``Refused`` (what no server
+        of this kind could be started with).
+        """
+
+    def why_it_ended(self, text: str, *, started: bool) -> str:
+        """Find in the end of a log why the server ended: one line, at most 300 characters, or nothing.
+
+        ``started``: of one that had served, the last line alone tells nothing.
+        """
+
+    def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
+        """Say in the catalogue's words what ``why`` means: port taken, no memory, a missing library, …"""
