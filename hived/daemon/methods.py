@@ -10,6 +10,7 @@ import msgspec
 
 from hived.daemon.fleet import Fleet
 from hived.daemon.jobs import Jobs
+from hived.daemon.requests import RequestCounter
 from hived.daemon.server import Method, Talk
 from hived.daemon.store import Store
 from hived_client.doors.ask import Resolved
@@ -24,6 +25,7 @@ from hived_client.doors.wire import (
 from hived_client.errors import Refused
 from hived_client.resolution import Answer, Refusal, Target, concerned
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import CALLABLE, World
 
 LONGEST_WAIT = 60.0
@@ -46,6 +48,7 @@ class Methods:
         store: Store,
         fleet: Fleet,
         jobs: Jobs,
+        counter: RequestCounter,
         *,
         publish: Callable[[], None],
         reload: Callable[[], Awaitable[None]],
@@ -55,6 +58,7 @@ class Methods:
         self._store = store
         self._fleet = fleet
         self._jobs = jobs
+        self._counter = counter
         self._publish = publish
         self._reload = reload
         self._retire = retire
@@ -64,6 +68,7 @@ class Methods:
         """Return every method by name; ``subscribe`` is the server's own."""
         return {
             "world": self.world,
+            "requests": self.requests,
             "resolve": self.resolve,
             "refresh": self.refresh,
             "start": self.start,
@@ -76,6 +81,10 @@ class Methods:
     async def world(self, params: bytes, talk: Talk) -> World:
         """Return the World."""
         return self._store.world
+
+    async def requests(self, params: bytes, talk: Talk) -> RequestCounts:
+        """Return how many requests servers work on, at most a second old; asks them for it."""
+        return await self._counter.read()
 
     async def resolve(self, params: bytes, talk: Talk) -> Resolved:
         """Answer a question; look again, within its timeout, before saying no or believing old facts."""

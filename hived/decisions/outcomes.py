@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.world import Installation, Model
 
 Silence = Literal["refused", "closed", "unreachable", "dns", "silent", "broken", "redirect", "failed"]
@@ -73,6 +74,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     installation: Installation | None = None
     """The server's program on this device; ``None``: not known."""
     inside: Inside | None = None
+    verdict: Fault | None = None
+    """What hived has to say of a server that is down: that it could not start it, or starts it again."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

@@ -195,6 +195,7 @@ def _unloaded(models: tuple[Model, ...] | None) -> tuple[Model, ...] | None:
             loaded_context=None,
             device=None,
             offload=None,
+            memory=None,
             progress=None,
             since=None,
             fault=None,
@@ -228,10 +229,16 @@ def _stranger(endpoint: Endpoint, outcome: Stranger, kind: ProviderKind) -> Endp
     )
 
 
+_NOBODY = ("refused", "closed")
+"""Outcomes that say that no server is there."""
+
+
 def _silence(
     endpoint: Endpoint, outcome: NoAnswer, now: Circumstances, kind: ProviderKind
 ) -> tuple[State, Fault]:
     fields = fault_fields(endpoint, kind) | {"why": outcome.why}
+    if now.verdict is not None and (now.process_alive is False or outcome.kind in _NOBODY):
+        return "down", now.verdict
     if now.process_alive is False:
         why = f": {now.last_words}" if now.last_words else ""
         return "down", fault("server.ended", **(fields | {"why": why}))

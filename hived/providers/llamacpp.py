@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
+from hived.providers.counting import requests_of
 from hived.providers.fields import count, inner, is_object, items, text, texts
 from hived.providers.fingerprint import is_llamacpp
 from hived.providers.http import LARGE, MEDIUM, SMALL, Answer, Http, Unusable
@@ -25,7 +26,8 @@ from hived.providers.ladder import identify_stranger
 from hived.providers.llamacpp_progress import note_progress
 from hived.providers.reach import key_for, timeout_for
 from hived_client.vocabulary.faults import fault
-from hived_client.vocabulary.world import Endpoint, Model, ModelState
+from hived_client.vocabulary.requests import Requests
+from hived_client.vocabulary.world import SLOTS, Endpoint, Model, ModelState
 
 MOST_CHILDREN = 16
 """Loaded models of a router whose properties are asked for."""
@@ -40,6 +42,8 @@ class LlamaCpp:
         self._http = http
         self._environment = environment
         self._progress: dict[str, dict[str, float]] = {}
+        self._uncounted: set[tuple[str, float | None]] = set()
+        """Servers without ``--metrics``, by address and since when they are up: they are asked once."""
 
     async def look(self, endpoint: Endpoint, *, thorough: bool) -> Outcome:
         """Ask the server how it is; one request suffices to confirm that nothing changed."""
@@ -87,6 +91,26 @@ class LlamaCpp:
         finally:
             if self._progress.get(endpoint.url) is progress:
                 del self._progress[endpoint.url]
+
+    async def count_requests(self, endpoint: Endpoint) -> Requests | None:
+        """Read the gauges of a single server that was started with ``--metrics``.
+
+        A router is not asked: it would have each of its children say it, and note that they were used.
+        """
+        server = (endpoint.url, endpoint.since)
+        if endpoint.mode != "single" or server in self._uncounted:
+            return None
+        try:
+            if not await self._may_have_key(endpoint):
+                return None
+            page = await self._get(endpoint, "/metrics", MEDIUM)
+        except _Stop:
+            return None
+        if page.status != 200 or not is_llamacpp(page):
+            if page.status in (404, 501):
+                self._uncounted = {*list(self._uncounted)[-SLOTS:], server}
+            return None
+        return requests_of(page.body, "llamacpp:requests_processing", "llamacpp:requests_deferred")
 
     async def _whole(self, endpoint: Endpoint) -> Outcome:
         health = await self._get(endpoint, "/health", SMALL, keyed=False)

@@ -306,6 +306,7 @@ def _loaded(model: Model, entry: Mapping[str, object]) -> Model:
         size=None,
         loaded_context=count(entry.get("context_length")),
         offload=offload,
+        memory=count(entry.get("size")),
         device=_device(offload),
     )
 
@@ -336,6 +337,7 @@ def _merged(listed: Mapping[str, Model], running: Mapping[str, Model]) -> tuple[
                 state=model.state if model.locality is not None else "loaded" if loaded else "unloaded",
                 loaded_context=loaded.loaded_context if loaded else None,
                 offload=loaded.offload if loaded else None,
+                memory=loaded.memory if loaded else None,
                 device=loaded.device if loaded else None,
             )
         )

@@ -28,12 +28,14 @@ from typing import Literal
 import msgspec
 
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome, Stranger
+from hived.providers.counting import requests_of
 from hived.providers.fields import count, inner, is_object, items, text
 from hived.providers.fingerprint import header_of, openai_models, owner_of, phrase
 from hived.providers.glancing import glance_first
 from hived.providers.http import LARGE, SMALL, Answer, Http
 from hived.providers.ladder import identify_stranger
 from hived.providers.reach import key_for, timeout_for
+from hived_client.vocabulary.requests import Requests
 from hived_client.vocabulary.world import Endpoint, Model
 
 METRICS = 8 * 1024 * 1024
@@ -71,6 +73,15 @@ class Vllm:
 
     async def push(self, endpoint: Endpoint, told: Callable[[], None]) -> None:
         """Return: there is nothing to listen to."""
+
+    async def count_requests(self, endpoint: Endpoint) -> Requests | None:
+        """Read the engines' gauges, which need no key and wake nothing."""
+        if endpoint.mode != COUNTED:
+            return None
+        page = await self._get(endpoint, "/metrics", METRICS)
+        if page.status != 200:
+            return None
+        return requests_of(page.body, "vllm:num_requests_running", "vllm:num_requests_waiting")
 
     async def _whole(self, endpoint: Endpoint) -> Outcome:
         told = await self._get(endpoint, "/version", SMALL)

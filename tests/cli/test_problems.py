@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hived.cli.rendering import status_lines, world_document
+from hived.cli.document import world_document
+from hived.cli.screen import status_lines
 from hived_client.doors.files import Known
 from hived_client.doors.paths import Places
 from hived_client.vocabulary.faults import fault

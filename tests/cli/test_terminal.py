@@ -8,9 +8,11 @@ import time
 import msgspec
 import pytest
 
+from hived.cli.document import world_document
 from hived.cli.events import line
-from hived.cli.rendering import as_json, status_lines, target_lines, world_document
+from hived.cli.rendering import as_json, target_lines
 from hived.cli.running import sentence, shown, shown_json
+from hived.cli.screen import status_lines
 from hived_client.doors.files import Known
 from hived_client.doors.paths import Places
 from hived_client.resolution import Target

@@ -102,7 +102,7 @@ async def test_a_daemon_that_never_answers_costs_no_more_than_the_deadline(
     assert 0.09 < anyio.current_time() - before < 2
     assert error.value.code == "daemon.unresponsive"
     with pytest.raises(Unavailable):
-        async with aclosing(client.events(timeout=0.05)) as events:  # type: ignore[type-var]
+        async with aclosing(client.events(timeout=0.05)) as events:
             await anext(events)
     publish(where, world(endpoint("lab", "vllm", "x")))
     target = await client.resolve("lab/x", fresh=True, timeout=0.05)

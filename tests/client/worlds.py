@@ -45,6 +45,7 @@ models = st.builds(
     context=counts,
     loaded_context=counts,
     offload=st.none() | st.floats(0, 1),
+    memory=counts,
     capabilities=st.none()
     | st.lists(st.sampled_from(["tools", "vision", "embedding"]), max_size=2).map(tuple),
     locality=st.none() | st.sampled_from(LOCALITIES),

@@ -134,7 +134,7 @@ class Running:
         with contextlib.suppress(OSError):
             for record in Records(Path(self.where.started)).read_all():
                 # Only the very process of the record: a forged one must not end somebody else here either.
-                if identify(record.identity.pid) == record.identity:
+                if record.identity is not None and identify(record.identity.pid) == record.identity:
                     os.kill(record.identity.pid, signal.SIGKILL)
 
     def _greets(self) -> bool:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hived.machine.llamacpp import free_port
+from hived.machine.ports import free_port
 from hived_client.doors.wire import FEATURES
 from hived_client.errors import NotReady, Refused
 from tests.daemon.running import Running, configure, llamacpp_at, wait_until

@@ -117,6 +117,7 @@ async def test_a_whole_look_says_all_that_a_call_needs(eye: Looking, server: oll
                 loaded_context=8192,
                 device="cpu+gpu",
                 offload=0.6,
+                memory=1000,
                 capabilities=("completion", "tools"),
             ),
         ),
@@ -243,7 +244,7 @@ async def test_a_glance_sees_what_was_loaded_and_unloaded(eye: Looking, server: 
     assert eye.cost == 1
     assert states(after) == {"a:latest": "unloaded", "b:latest": "loaded"}
     gone, come = after.models or ()
-    assert (gone.loaded_context, gone.offload, gone.device) == (None, None, None)
+    assert (gone.loaded_context, gone.offload, gone.device, gone.memory) == (None, None, None, None)
     assert (come.loaded_context, come.offload, come.device) == (1024, 0.0, "cpu")
     assert come.capabilities == ("completion",)
 

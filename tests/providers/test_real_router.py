@@ -21,7 +21,7 @@ import msgspec
 import pytest
 
 from hived.decisions.outcomes import Heard
-from hived.machine.llamacpp import free_port
+from hived.machine.ports import free_port
 from hived.providers.http import Http
 from hived.providers.llamacpp import LlamaCpp
 from hived_client.errors import NotReady

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hived.machine.llamacpp import Program, command, environment, free_port
+from hived.machine.llamacpp import Program, command, environment
+from hived.machine.ports import free_port
 
 SAY = "I am a tiny model, served by a real llama.cpp on this computer."
 TOOL = "set_output"

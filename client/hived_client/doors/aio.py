@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask, bounded
+from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Resolved, Start, Step, ask, options_of
 from hived_client.doors.files import Files, Known, View, known
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, check_folder
@@ -32,12 +32,14 @@ from hived_client.doors.wire import (
     StopParams,
     Stopped,
     Subscribed,
+    model_or_path,
     read_change,
     read_result,
 )
 from hived_client.errors import HivedError, Unavailable, causes_of
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import Change
 
 
@@ -138,17 +140,22 @@ class AsyncClient:
         fresh: bool = False,
         verify: bool = False,
         start: bool = False,
-        timeout: float = 0.25,
+        timeout: float | None = None,
+        tell: Callable[[Progress], None] | None = None,
     ) -> Target:
-        """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
+        """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it.
+
+        ``start`` starts the daemon, and the model's server where that is on this device and down; ``tell``
+        is told how far that is. ``timeout`` is for everything: by default 0.25 s, and 120 s with ``start``.
+        """
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = Options(fresh=fresh, verify=verify, start=start, timeout=bounded(timeout))
+        options = options_of(fresh=fresh, verify=verify, start=start, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)
             while True:
                 try:
-                    done = await self._perform(step)
+                    done = await self._perform(step, tell)
                 except HivedError as error:
                     step = steps.throw(error)
                 else:
@@ -177,7 +184,12 @@ class AsyncClient:
         done: dict[str, Any] = await self._call("statistics", Nothing(), dict[str, Any], timeout)
         return done
 
-    async def events(self, *, timeout: float = CALL_TIMEOUT) -> AsyncIterator[Change]:
+    async def requests(self, *, timeout: float = CALL_TIMEOUT) -> RequestCounts:
+        """Return how many requests servers work on now; hived asks those that tell, once a second at most."""
+        done: RequestCounts = await self._call("requests", Nothing(), RequestCounts, timeout)
+        return done
+
+    async def events(self, *, timeout: float = CALL_TIMEOUT) -> AsyncGenerator[Change]:
         """Yield every change from now on. Raises ``Unavailable`` when the daemon ends."""
         async with self._connection(timeout) as connection:
             with _deadline(timeout):
@@ -199,16 +211,21 @@ class AsyncClient:
         alias: str | None = None,
         arguments: tuple[str, ...] = (),
         timeout: float = 600.0,
-    ) -> AsyncIterator[Progress | Begun]:
-        """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``."""
+        restart: bool = True,
+    ) -> AsyncGenerator[Progress | Begun]:
+        """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``.
+
+        ``provider`` may be an endpoint's name too. ``restart``: it is started again when it ends by accident.
+        """
         params = StartParams(
             provider=provider,
-            model=None if model is None else os.path.abspath(model),
+            model=model_or_path(provider, model),
             port=port,
             context=context,
             alias=alias,
             arguments=arguments,
             timeout=timeout,
+            restart=restart,
         )
         async with (
             self._connection(CALL_TIMEOUT) as connection,
@@ -230,7 +247,13 @@ class AsyncClient:
         """Ask the daemon to end."""
         await self._call("retire", Nothing(), Nothing, timeout)
 
-    async def _perform(self, step: Step) -> object:
+    async def _perform(self, step: Step, tell: Callable[[Progress], None] | None) -> object:
+        if isinstance(step, Start):
+            async with aclosing(self.start(step.endpoint, timeout=step.timeout)) as steps:
+                async for each in steps:
+                    if isinstance(each, Progress) and tell is not None:
+                        tell(each)
+            return None
         if isinstance(step, Ask):
             return await self._call("resolve", step.params, Resolved, step.timeout + 0.05)
         if isinstance(step, Connect):

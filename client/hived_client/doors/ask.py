@@ -13,6 +13,7 @@ so that there is one rule of belief:
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -61,7 +62,14 @@ class Ensure(msgspec.Struct, frozen=True):
     """Start the daemon if it does not run."""
 
 
-Step = Ask | Connect | Ensure
+class Start(msgspec.Struct, frozen=True):
+    """Have the daemon start a server of this device, and wait until it answers."""
+
+    endpoint: str
+    timeout: float
+
+
+Step = Ask | Connect | Ensure | Start
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -81,8 +89,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     verify: bool = False
     """Connect to the server once before saying yes."""
     start: bool = False
-    """Start the daemon if it does not run."""
+    """Start the daemon if it does not run, and the model's server if that is on this device."""
     timeout: float = 0.25
+    """Seconds for the question."""
+    patience: float = 120.0
+    """Seconds for everything, where something had to be started."""
+
+
+QUESTION = 0.25
+"""Seconds that a question may take where the caller gives no number."""
+STARTING = 120.0
+"""The same where servers may be started."""
 
 
 def bounded(timeout: float) -> float:
@@ -90,11 +107,23 @@ def bounded(timeout: float) -> float:
     return min(timeout, 86_400.0) if timeout > 0 else 0.001
 
 
+def options_of(*, fresh: bool, verify: bool, start: bool, timeout: float | None) -> Options:
+    """Return the options of a call. Without a number a question waits shortly, and for a start long."""
+    return Options(
+        fresh=fresh,
+        verify=verify,
+        start=start,
+        timeout=QUESTION if timeout is None else bounded(timeout),
+        patience=STARTING if timeout is None else bounded(timeout),
+    )
+
+
 def ask(
     files: Files, question: Question, options: Options, environment: Mapping[str, str]
 ) -> Generator[Step, Any, Target]:
     """Answer a question. Returns a Target or raises ``NotReady`` or ``Unavailable``."""
     view = files.look()
+    deadline = time.monotonic() + options.patience if options.start else 0.0
     if options.start and not view.running:
         yield Ensure()
         view = files.look()
@@ -102,6 +131,16 @@ def ask(
         found, age, notes = yield from _from_daemon(files, view, question, options)
     else:
         found, age, notes = yield from _from_memory(view, question, options)
+    if options.start and isinstance(found, Refusal) and (name := _startable(files.look(), found)):
+        try:
+            yield Start(name, max(deadline - time.monotonic(), 0.001))
+        except Refused as error:
+            raise NotReady(error.fault, found.alternatives) from error
+        view = files.look()
+        left = max(deadline - time.monotonic(), options.timeout)
+        found, age, notes = yield from _from_daemon(
+            files, view, question, msgspec.structs.replace(options, timeout=left)
+        )
     if isinstance(found, Refusal):
         raise NotReady(_timed(found.fault), found.alternatives)
     if options.verify:
@@ -120,12 +159,24 @@ def ask(
     )
 
 
+def _startable(view: View, refusal: Refusal) -> str | None:
+    """Name the endpoint that a no is about, where the daemon could be asked to start its server.
+
+    Only what does not answer yet, on this device: what is being started is waited for. Whether it is
+    installed, whose it is and what it needs is the daemon's to say: it looks again before it starts anything.
+    """
+    world = view.snapshot.world() if view.running and view.snapshot is not None else None
+    for endpoint in world.endpoints if world is not None else ():
+        if endpoint.name == refusal.endpoint:
+            may = endpoint.locality == "device" and endpoint.state in ("down", "starting", "loading")
+            return endpoint.name if may else None
+    return None
+
+
 def _timed(problem: Fault) -> Fault:
     """Say how long what passes by itself has lasted, and about how long it will."""
     if "since" not in problem.fields and "progress" not in problem.fields:
         return problem
-    import time  # only here: most questions never need it
-
     from hived_client.vocabulary.lasting import lasting
 
     return lasting(problem, time.time())

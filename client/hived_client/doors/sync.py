@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Options, Resolved, Step, ask, bounded
+from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Resolved, Start, Step, ask, options_of
 from hived_client.doors.files import Files, Known, known
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
@@ -27,12 +27,14 @@ from hived_client.doors.wire import (
     Stopped,
     Subscribed,
     Welcome,
+    model_or_path,
     read_change,
     read_result,
 )
 from hived_client.errors import HivedError, Refused, Unavailable
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import Change
 
 CALL_TIMEOUT = 5.0
@@ -198,17 +200,22 @@ class Client:
         fresh: bool = False,
         verify: bool = False,
         start: bool = False,
-        timeout: float = 0.25,
+        timeout: float | None = None,
+        tell: Callable[[Progress], None] | None = None,
     ) -> Target:
-        """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it."""
+        """Return how to call a model now. Raises ``NotReady`` with what is wrong and what mends it.
+
+        ``start`` starts the daemon, and the model's server where that is on this device and down; ``tell``
+        is told how far that is. ``timeout`` is for everything: by default 0.25 s, and 120 s with ``start``.
+        """
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = Options(fresh=fresh, verify=verify, start=start, timeout=bounded(timeout))
+        options = options_of(fresh=fresh, verify=verify, start=start, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)
             while True:
                 try:
-                    done = self._perform(step)
+                    done = self._perform(step, tell)
                 except HivedError as error:
                     step = steps.throw(error)
                 else:
@@ -242,6 +249,11 @@ class Client:
         done: dict[str, Any] = self._call("statistics", Nothing(), dict[str, Any], timeout)
         return done
 
+    def requests(self, *, timeout: float = CALL_TIMEOUT) -> RequestCounts:
+        """Return how many requests servers work on now; hived asks those that tell, once a second at most."""
+        done: RequestCounts = self._call("requests", Nothing(), RequestCounts, timeout)
+        return done
+
     def events(self, *, timeout: float = CALL_TIMEOUT) -> Iterator[Change]:
         """Yield every change from now on. Raises ``Unavailable`` when the daemon ends."""
         with Connection(self._places, timeout) as connection:
@@ -257,16 +269,21 @@ class Client:
         alias: str | None = None,
         arguments: tuple[str, ...] = (),
         timeout: float = 600.0,
+        restart: bool = True,
     ) -> Iterator[Progress | Begun]:
-        """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``."""
+        """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``.
+
+        ``provider`` may be an endpoint's name too. ``restart``: it is started again when it ends by accident.
+        """
         params = StartParams(
             provider=provider,
-            model=None if model is None else os.path.abspath(model),
+            model=model_or_path(provider, model),
             port=port,
             context=context,
             alias=alias,
             arguments=arguments,
             timeout=timeout,
+            restart=restart,
         )
         with Connection(self._places, CALL_TIMEOUT) as connection:
             for reply in connection.stream("start", params, timeout + 5.0):
@@ -294,7 +311,12 @@ class Client:
     def _places(self) -> Places:
         return self._files.look().places
 
-    def _perform(self, step: Step) -> object:
+    def _perform(self, step: Step, tell: Callable[[Progress], None] | None) -> object:
+        if isinstance(step, Start):
+            for each in self.start(step.endpoint, timeout=step.timeout):
+                if isinstance(each, Progress) and tell is not None:
+                    tell(each)
+            return None
         if isinstance(step, Ask):
             return self._call("resolve", step.params, Resolved, step.timeout + 0.05)
         if isinstance(step, Connect):

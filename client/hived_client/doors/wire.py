@@ -8,6 +8,7 @@ unknown tag.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -16,11 +17,15 @@ from hived_client._version import __version__
 from hived_client.errors import HivedError, Refused, Unavailable
 from hived_client.resolution import Question
 from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import LLAMACPP, kind_of_prefix
 from hived_client.vocabulary.world import Change
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
-FEATURES = ("world", "resolve", "refresh", "subscribe", "start", "stop", "reload", "retire", "statistics")
+FEATURES = (
+    *("world", "resolve", "refresh", "subscribe", "start", "stop", "reload", "retire", "statistics"),
+    "requests",
+)
 
 HELLO_TIMEOUT = 2.0
 """Seconds in which a peer must have said hello."""
@@ -92,12 +97,15 @@ class StartParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """``start``: start a server and wait until it answers."""
 
     provider: str
+    """A provider, or the name of an endpoint."""
     model: str | None = None
     port: int | None = None
     context: int | None = None
     alias: str | None = None
     arguments: tuple[str, ...] = ()
     timeout: float = 600.0
+    restart: bool = True
+    """Whether it is started again when it ends by accident."""
 
 
 class StopParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -139,10 +147,15 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     endpoint: str
     url: str
-    pid: int
+    pid: int | None = None
+    """``None``: not a process that hived started."""
     models: tuple[str, ...] = ()
     log: str = ""
     elapsed: float = 0.0
+    adopted: bool = False
+    """Whether it ran already: hived did not start it, and does not stop it."""
+    notes: tuple[str, ...] = ()
+    """What whoever asked should know of how it was started."""
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -220,3 +233,15 @@ def error_of(problem: Fault) -> HivedError:
     if problem.code in ("draining", "protocol.unsupported", "lagged"):
         return Unavailable(problem)
     return Refused(problem)
+
+
+def model_or_path(provider: str, model: str | None) -> str | None:
+    """Return what names a model to the daemon, whose folder is another: a path is made absolute.
+
+    llama.cpp's are files; of the others one that is there, or is written as a path, is a path, and else it
+    is a name that the server knows.
+    """
+    if model is None:
+        return None
+    is_path = kind_of_prefix(provider) is LLAMACPP or model.endswith(".gguf") or model.startswith((".", "/"))
+    return os.path.abspath(model) if is_path or os.path.exists(model) else model

@@ -68,6 +68,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     device: str | None = None
     offload: float | None = None
     """Share of the model on an accelerator, 0 to 1."""
+    memory: int | None = None
+    """Bytes that it holds while it is loaded, on all devices together."""
     capabilities: tuple[str, ...] | None = None
     adapters: tuple[str, ...] = ()
     locality: Locality | None = None
@@ -79,11 +81,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A server that hived started."""
 
-    pid: int
+    pid: int | None
+    """``None``: it was started by a command that has ended, and runs in a process of its own."""
     command: tuple[str, ...]
     log: str
     restart: str
     """The command that starts it again."""
+    unit: str = ""
+    """The unit of the user's systemd that it lives in; empty: none."""
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
