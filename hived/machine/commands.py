@@ -1,0 +1,64 @@
+"""A program of this machine, run for what it says, within a time and a length. Never with a shell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+MOST = 262_144
+"""Characters of an answer that are kept."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """How it ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+    is_late: bool = False
+    """Whether it was ended because its time was over."""
+
+
+def run_bounded(
+    words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
+) -> Done | None:
+    """Run a program and return what it said; ``None`` where it cannot be run. Blocks; never raises.
+
+    One that is late is killed with its whole group. One that the kernel holds (a driver that hangs) cannot be
+    killed: it is left behind after another second, and not waited for.
+    """
+    try:
+        process = subprocess.Popen(
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**(os.environ if environment is None else environment), "LC_ALL": "C"},
+            start_new_session=True,
+            cwd="/",
+        )
+    except (OSError, ValueError):
+        return None
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        if process.returncode is None:
+            process.returncode = -signal.SIGKILL  # nobody waits for what the kernel holds
+        return Done(code=-signal.SIGKILL, out="", err="", is_late=True)
+    return Done(code=process.returncode, out=_text(out), err=_text(err))
+
+
+def _text(raw: bytes) -> str:
+    return raw[:MOST].decode("utf-8", "replace")
