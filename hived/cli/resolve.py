@@ -6,6 +6,7 @@ import argparse
 
 from hived.cli.rendering import as_json, target_lines
 from hived.cli.running import YES, seconds
+from hived.cli.start import tell
 from hived_client.doors.sync import Client
 
 
@@ -24,8 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="look at the server again first")
     parser.add_argument("--verify", action="store_true", help="connect to the server before saying yes")
-    parser.add_argument("--start", action="store_true", help="start the daemon if it does not run")
-    parser.add_argument("--timeout", type=seconds, default=0.25, metavar="SECONDS", help="default: 0.25")
+    parser.add_argument(
+        "--start", action="store_true", help="start the daemon, and the model's server, if they do not run"
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="SECONDS", help="default: 0.25, and with --start 120"
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
@@ -39,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         verify=options.verify,
         start=options.start,
         timeout=options.timeout,
+        tell=tell,
     )
     print(
         as_json(target_document(target)) if options.json else "\n".join(target_lines(options.model, target))

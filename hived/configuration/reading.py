@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from hived.configuration.autostart import autostarts
 from hived.configuration.environment import from_environment
 from hived.configuration.hive import configured_by_hive, from_hive, tokens
 from hived.decisions.addresses import BadAddress, read_url
+from hived.decisions.autostart import Autostart
 from hived.decisions.configured import Configured
 from hived.decisions.expected import Given, conflicts
 from hived.decisions.unspecified import is_to_listen, unspecified
@@ -39,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     given: tuple[Given, ...] = ()
     configured: tuple[Configured, ...] = ()
     """What is said of models; the sections that give an address and those that give none."""
+    autostart: tuple[Autostart, ...] = ()
+    """Servers that are to run whenever hived does."""
     guess: bool = True
     """Whether default ports are looked at."""
     log_level: str = "info"
@@ -123,10 +127,12 @@ def _settings(
         *_configured(document.get("providers"), path, kinds, problems),
         *configured_by_hive(document),
     ]
+    starting = tuple(autostarts(document.get("providers"), path, kinds, problems))
     guess, level = _options(document.get("hived", {}), path, problems)
     return Settings(
         given=tuple(given),
         configured=tuple(configured),
+        autostart=starting,
         guess=guess,
         log_level=level,
         problems=tuple(problems),

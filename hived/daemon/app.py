@@ -8,6 +8,7 @@ way: no new connections, half-close, the last snapshot, our socket unlinked, the
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -26,13 +27,16 @@ from hived.daemon.clock import Clock
 from hived.daemon.fleet import Fleet
 from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
+from hived.daemon.launching import Launcher
 from hived.daemon.logs import configure_logs
 from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
 from hived.daemon.probes import gather_probes, lm_studio_guess, shelf_of
 from hived.daemon.publish import Publisher, read_last_known
+from hived.daemon.requests import RequestCounter
 from hived.daemon.server import Server
+from hived.daemon.servers import Servers
 from hived.daemon.store import Store
 from hived.daemon.supervise import Supervisor
 from hived.daemon.surroundings import ThisMachine
@@ -40,7 +44,9 @@ from hived.daemon.watching import SystemProcesses
 from hived.decisions.configured import attach
 from hived.decisions.expected import expected
 from hived.decisions.transitions import configure, expect, introduce, remember
+from hived.machine.recipe_table import RECIPES
 from hived.machine.records import Records
+from hived.machine.transient import UserManager
 from hived.providers.disk_lm_studio import studio_folder
 from hived.providers.http import Http
 from hived_client._version import __version__
@@ -50,7 +56,7 @@ from hived_client.doors.paths import Places, ensure_folder
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
-from hived_client.vocabulary.world import Daemon, Endpoint, World
+from hived_client.vocabulary.world import Daemon, Endpoint, Installation, World
 
 CONFIGURATION_POLL = 0.15
 """Seconds between two looks at the configuration's date. One ``stat`` seven times a second costs less than
@@ -119,6 +125,7 @@ class App:
             "monitors": self._fleet.statistics(),
             "jobs": self._jobs.statistics(),
             "http": {"requests": self._http.requests},
+            "requests": self._counter.statistics(),
         }
 
     def _prepare_state(self) -> None:
@@ -141,18 +148,10 @@ class App:
         self._supervisor = Supervisor(chance)
         self._http = Http()
         self._probes = await gather_probes(self._http, self._environment)
-        self._jobs = Jobs(
-            self._store,
-            Records(Path(self._places.started)),
-            logs=self._places.logs,
-            environment=self._environment,
-            clock=self._clock,
-            reconcile=self._reconcile,
-            poke=lambda name: self._fleet.poke(name),
-        )
-        self._jobs.find_again()
         processes = self._processes = SystemProcesses()
         surroundings = ThisMachine(self._environment, processes, lambda: studio_folder(self._environment))
+        self._jobs = self._make_jobs(surroundings)
+        self._jobs.find_again()
 
         def make(endpoint: Endpoint) -> Monitor | None:
             probe = self._probes.by_provider.get(endpoint.provider)
@@ -172,10 +171,12 @@ class App:
             )
 
         self._fleet = Fleet(self._store, self._supervisor, make)
+        self._counter = RequestCounter(self._store, self._probes.by_provider)
         methods = Methods(
             self._store,
             self._fleet,
             self._jobs,
+            self._counter,
             publish=self._publisher.flush,
             reload=self._reload,
             retire=self.stop,
@@ -184,6 +185,28 @@ class App:
         self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
         self._store.update(lambda world: introduce(world, self._daemon(), self._probes.kinds))
         self._read_configuration()
+
+    def _make_jobs(self, surroundings: ThisMachine) -> Jobs:
+        async def installation(provider: str) -> Installation | None:
+            found = await surroundings.place(provider)
+            return found.installation if found is not None else None
+
+        records = Records(Path(self._places.started))
+        recipes = {recipe.kind.name: recipe for recipe in RECIPES}
+        manager = UserManager(self._environment, folder=self._places.folder)
+        return Jobs(
+            self._store,
+            Servers(records, recipes, self._clock),
+            Launcher(records, manager, prefix=_unit_prefix(self._places)),
+            recipes,
+            logs=self._places.logs,
+            environment=self._environment,
+            clock=self._clock,
+            look=lambda names: self._fleet.refresh(names),
+            installation=installation,
+            reconcile=self._reconcile,
+            poke=lambda name: self._fleet.poke(name),
+        )
 
     def _daemon(self) -> Daemon:
         return Daemon(
@@ -319,6 +342,7 @@ class App:
         before = self._store.world.configuration
         self._store.update(lambda world: configure(world, configuration))
         self._reconcile()
+        self._jobs.autostart(settings.autostart)
         told = [before.error, *before.problems] if before is not None else []
         for problem in (configuration.error, *configuration.problems):
             if problem is not None and problem.message not in {each.message for each in told if each}:
@@ -365,6 +389,12 @@ def _unwatched(endpoint: Endpoint) -> Endpoint:
     kind = kind_named(endpoint.provider)
     title = kind.title if kind else endpoint.provider
     return msgspec.structs.replace(endpoint, reason=fault("server.unwatched", title=title, url=endpoint.url))
+
+
+def _unit_prefix(places: Places) -> str:
+    """Return what the names of our units begin with: other daemons of this user have other ones."""
+    own = hashlib.blake2b(places.runtime.encode(), digest_size=4).hexdigest()
+    return "hived" if os.path.basename(places.runtime) == "hived" else f"hived-{own}"
 
 
 def _mark(path: str) -> tuple[int, ...]:

@@ -1,44 +1,54 @@
-"""Start and stop model servers when somebody asks, and remember which ones are ours.
+"""Start and stop model servers when somebody asks, and keep those running that are to be kept.
 
-What is started is written down before anything waits for it, so a daemon that is killed in the middle
-finds it again. A server that hived started outlives hived. Two that ask for the same model make one
-start.
+Look before leaping: what answers already is taken as it is, and what belongs to somebody else is left to
+them. Two that ask for the same server make one start. A server that hived started outlives hived, and
+`hived stop` ends nothing else.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import signal
+import functools
 import subprocess
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
-import anyio.abc
 import anyio.to_thread
+import msgspec
 import structlog
 
 from hived.daemon.clock import Clock
+from hived.daemon.ends import MachineEnds
+from hived.daemon.keeping import Keeper
+from hived.daemon.launching import Child, Ended, Launcher
+from hived.daemon.orders import Order, again, is_same, read_order
+from hived.daemon.servers import Servers, lives
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
+from hived.decisions.autostart import Autostart
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
-from hived.machine import llamacpp
-from hived.machine.processes import identify, is_alive, let_go, reap, release, spawn_detached, stop
-from hived.machine.records import Records, Started
-from hived_client.doors.paths import unwritable
+from hived.decisions.starting import Ground, before_start
+from hived.machine.log_tail import read_tail
+from hived.machine.ports import is_port_free
+from hived.machine.processes import stop
+from hived.machine.recipes import Launch, Recipe
+from hived.machine.records import Started
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
-from hived_client.errors import Refused, StartFailed
+from hived_client.errors import HivedError, Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import LLAMACPP, kind_of_prefix
-from hived_client.vocabulary.world import CALLABLE, Endpoint, Process
-
-STARTING = 30.0
-"""Seconds for which a refused connection to a living process means that it is starting."""
+from hived_client.vocabulary.kinds import kind_of_prefix
+from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation
 
 TELL_EVERY = 1.0
 """Seconds between two words to whoever waits for a start."""
+
+LOOK_PATIENCE = 5.0
+"""Seconds for a look at the place before a start."""
+
+END_PATIENCE = 30.0
+"""Seconds for a command that ends a server."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,259 +56,371 @@ Tell = Callable[[Progress], None]
 
 
 class Jobs:
-    """The servers that hived started: starting, finding again, stopping."""
+    """The servers that hived starts: starting, finding again, keeping, stopping."""
 
     def __init__(
         self,
         store: Store,
-        records: Records,
+        servers: Servers,
+        launcher: Launcher,
+        recipes: Mapping[str, Recipe],
         *,
         logs: str,
         environment: Mapping[str, str],
         clock: Clock,
+        look: Callable[[Iterable[str]], Awaitable[None]],
+        installation: Callable[[str], Awaitable[Installation | None]],
         reconcile: Callable[[], None],
         poke: Callable[[str], None],
     ) -> None:
+        """``look`` has endpoints looked at now; ``installation`` says what this device has of a kind."""
         self._store = store
-        self._records = records
+        self._servers = servers
+        self._launcher = launcher
+        self._recipes = recipes
         self._logs = Path(logs)
         self._environment = environment
         self._clock = clock
+        self._look = look
+        self._installation = installation
         self._reconcile = reconcile
         self._poke = poke
-        self._started: dict[str, Started] = {}
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._codes: dict[str, int] = {}
-        self._starting = anyio.Lock()
-        self._reapers: anyio.abc.TaskGroup | None = None
+        self._keeper = Keeper(
+            servers,
+            store,
+            MachineEnds(launcher.manager, servers),
+            clock,
+            again=self._start_again,
+            poke=poke,
+            reconcile=reconcile,
+        )
+        self._starting: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._autostarts: tuple[Autostart, ...] = ()
+        self._autostarted: set[Autostart] = set()
 
     def __repr__(self) -> str:
-        return f"<Jobs {sorted(self._started)}>"
+        return f"<Jobs {self._servers!r}>"
 
     def statistics(self) -> dict[str, object]:
         """Return what is ours."""
-        return {"started": sorted(self._started), "children": sorted(self._children)}
+        names = sorted(record.endpoint for record in self._servers)
+        return {"started": names, "children": sorted(self._keeper.children)}
 
     def find_again(self) -> None:
         """Read what an earlier daemon started. Blocks."""
-        self._started = {record.endpoint: record for record in self._records.read_all()}
+        self._servers.read()
 
     def given(self) -> tuple[Given, ...]:
         """Return the endpoints that are ours."""
-        return tuple(
-            Given(
-                name=record.endpoint,
-                provider=record.provider,
-                url=record.url,
-                source="started",
-                origin="started by hived",
-                process=Process(
-                    pid=record.identity.pid,
-                    command=record.argv,
-                    log=record.log,
-                    restart=_restart_command(record),
-                ),
-            )
-            for record in self._started.values()
-        )
+        return self._servers.given()
 
     def circumstances(self, endpoint: Endpoint) -> Circumstances:
         """Say what is known of the process behind an endpoint, if it is ours."""
-        now, record = self._clock.wall(), self._record_of(endpoint)
-        if record is None:
-            return Circumstances(at=now)
-        alive = _lives(record)
-        words = "" if alive else self._last_words(record)
-        return Circumstances(
-            at=now, process_alive=alive, last_words=words, starting_until=record.started_at + STARTING
-        )
+        return self._servers.circumstances(endpoint)
 
     async def run(self) -> None:
-        """Collect the exit status of children that end, so that none stays a zombie."""
+        """Watch what was started, keep it, and start what is to be started by itself."""
         async with anyio.create_task_group() as tasks:
-            self._reapers = tasks
-            try:
-                await anyio.sleep_forever()
-            finally:
-                self._reapers = None
-                for child in self._children.values():
-                    let_go(child)
+            await tasks.start(self._keeper.run)
+            self._begin_autostarts()
+            await anyio.sleep_forever()
+
+    def autostart(self, wanted: tuple[Autostart, ...]) -> None:
+        """Start these, each once: at the daemon's start, or when the configuration first names it.
+
+        What was stopped by hand stays so until it is asked for again or the daemon starts anew.
+        """
+        self._autostarts = wanted
+        self._autostarted &= set(wanted)
+        self._begin_autostarts()
 
     async def start(self, params: StartParams, tell: Tell) -> Begun:
         """Start a server and wait until it answers. Raises ``StartFailed`` or ``Refused``."""
-        _check(params)
-        kind = kind_of_prefix(params.provider)
-        if kind is not LLAMACPP:
-            raise Refused(fault("start.unsupported", provider=params.provider, known=LLAMACPP.name))
-        began = anyio.current_time()
-        async with self._starting:
-            record = self._serving(params) or await self._launch(params, tell)
-        try:
-            with anyio.fail_after(params.timeout):
-                return await self._wait_ready(record, tell, began)
-        except TimeoutError as error:
-            raise StartFailed(
-                fault("start.timeout", title=LLAMACPP.title, seconds=params.timeout, log=record.log)
-            ) from error
+        order = read_order(params, self._store.world, self._servers, self._recipes)
+        return await self._carry_out(order, tell)
 
     async def stop(self, params: StopParams) -> Stopped:
         """Stop what hived started under a name: an endpoint's, or a provider's. Raises ``Refused``."""
         ended: dict[str, str] = {}
         for record in self._chosen(params):
-            how = await stop(record.identity, grace=params.grace if params.grace >= 0 else 0.0)  # NaN too
-            self._forget(record.endpoint)
-            log.info("server.stopped", endpoint=record.endpoint, pid=record.identity.pid, how=how)
-            ended[record.endpoint] = how
+            self._keeper.leaving.add(record.endpoint)
+            try:
+                async with self._starting[record.provider]:
+                    ended[record.endpoint] = await self._end(self._servers.named(record.endpoint), params)
+            finally:
+                self._keeper.leaving.discard(record.endpoint)
         return Stopped(endpoints=ended)
 
-    def _serving(self, params: StartParams) -> Started | None:
-        """Return the server of ours that already runs this model as it is asked for."""
-        for record in self._started.values():
-            same = record.model == os.path.abspath(params.model or "") and params.port in (
-                None,
-                0,
-                int(record.url.rpartition(":")[2]),
-            )
-            if same and params.context in (None, record.context) and _lives(record):
-                return record
-        return None
-
-    async def _launch(self, params: StartParams, tell: Tell) -> Started:
-        if not params.model:
-            raise Refused(fault("start.no_file", path="(none given)", directory="."))
-        model = os.path.abspath(params.model)
-        program = await anyio.to_thread.run_sync(llamacpp.find_program)
-        if program is None:
-            raise StartFailed(fault("start.not_installed"))
-        await anyio.to_thread.run_sync(llamacpp.check_model, model)
-        port = params.port or llamacpp.free_port("127.0.0.1")
-        if params.port and not llamacpp.is_port_free("127.0.0.1", params.port):
-            raise StartFailed(fault("start.port_taken", port=port, path=model))
-        alias = params.alias or llamacpp.alias_of(model)
-        name = self._name(port)
-        path = self._logs / f"{name}.log"
-
-        def spawn() -> tuple[subprocess.Popen[bytes], list[str]]:
-            argv = llamacpp.command(
-                program, model=model, port=port, alias=alias, context=params.context, extra=params.arguments
-            )
-            _put_aside(path)
-            variables = llamacpp.environment(self._environment)
-            return spawn_detached(argv, log=path, environment=variables, held=True), argv
-
-        tell(Progress(stage="starting", message=f"starting {program.kind} on port {port}", endpoint=name))
-        try:
-            child, argv = await anyio.to_thread.run_sync(spawn)
-        except ValueError as error:
-            raise Refused(fault("params.invalid", method="start", why=str(error))) from error
-        except OSError as error:
-            why = f": {error.strerror or error}"
-            raise StartFailed(fault("start.ended", title=LLAMACPP.title, why=why, log=str(path))) from error
-        identity = identify(child.pid)
-        if identity is None:
-            release(child)
-            await reap(child)
-            raise StartFailed(_ended(path, model))
-        record = Started(
-            endpoint=name,
-            provider=LLAMACPP.name,
-            url=f"http://127.0.0.1:{port}",
-            identity=identity,
-            argv=tuple(argv),
-            model=model,
-            alias=alias,
-            log=str(path),
-            started_at=self._clock.wall(),
-            context=params.context,
-        )
-        try:
-            self._records.write(record)
-        except OSError as error:
-            # A server that nobody will know again is worse than none.
-            child.kill()
-            child.wait()
-            release(child)
-            raise StartFailed(unwritable(str(self._records.folder), error)) from error
-        self._adopt(record, child)
-        release(child)
-        return record
-
-    def _adopt(self, record: Started, child: subprocess.Popen[bytes]) -> None:
-        # A record of the same model that has ended is what this start replaces.
-        for old in [r for r in self._started.values() if r.model == record.model and not _lives(r)]:
-            self._started.pop(old.endpoint)
-            if old.endpoint != record.endpoint:
-                self._remove_record(old.endpoint)
-        self._started[record.endpoint] = record
-        self._codes.pop(record.endpoint, None)
-        self._children[record.endpoint] = child
-        if self._reapers is not None:
-            self._reapers.start_soon(self._reap, record.endpoint, child)
-        log.info("server.started", endpoint=record.endpoint, pid=record.identity.pid, model=record.model)
+    async def _end(self, record: Started | None, params: StopParams) -> str:
+        if record is None:
+            return "gone"
+        how = "terminated"
+        if record.ends_with:
+            await self._run_to_end(record)
+        if record.identity is not None:
+            how = await stop(record.identity, grace=params.grace if params.grace >= 0 else 0.0)  # NaN too
+        if record.unit:
+            await anyio.to_thread.run_sync(self._launcher.manager.stop, record.unit)
+        self._servers.drop(record.endpoint)
         self._reconcile()
+        log.info("server.stopped", endpoint=record.endpoint, how=how)
+        return how
 
-    async def _reap(self, endpoint: str, child: subprocess.Popen[bytes]) -> None:
-        code = await reap(child)
-        if self._children.get(endpoint) is child:
-            del self._children[endpoint]
-            self._codes[endpoint] = code
-        log.info("server.ended", endpoint=endpoint, pid=child.pid, code=code)
-        record = self._started.get(endpoint)
-        watched = self._endpoint_of(record) if record is not None else None
-        self._poke(watched.name if watched is not None else endpoint)
+    async def _run_to_end(self, record: Started) -> None:
+        def run() -> None:
+            try:
+                subprocess.run(
+                    record.ends_with,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=END_PATIENCE,
+                    check=False,
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                log.warning("server.not_ended", endpoint=record.endpoint, why=str(error))
 
-    async def _wait_ready(self, record: Started, tell: Tell, began: float) -> Begun:
-        name, shown = record.endpoint, ""
+        await anyio.to_thread.run_sync(run)
+
+    async def _carry_out(self, order: Order, tell: Tell) -> Begun:
+        began = anyio.current_time()
+        notes: tuple[str, ...] = ()
+        async with self._starting[order.recipe.kind.name]:
+            mine = next((record for record in self._servers if is_same(record, order)), None)
+            if mine is not None:
+                self._keeper.waited_for[mine.endpoint] += 1
+            elif (found := await self._look_first(order)) is None:
+                mine, notes = await self._launch(order, tell)
+        path = mine.log if mine is not None else str(self._logs)
+        try:
+            with anyio.fail_after(order.timeout):
+                if mine is None:
+                    assert found is not None
+                    return await self._adopted(found, tell, began)
+                return await self._wait_ready(mine, order, tell, began, notes)
+        except TimeoutError as error:
+            late = fault("start.timeout", title=order.title, seconds=order.timeout, log=path)
+            raise StartFailed(late) from error
+        finally:
+            if mine is not None:
+                self._keeper.waited_for[mine.endpoint] -= 1
+
+    async def _look_first(self, order: Order) -> Endpoint | None:
+        """Look at the place; return what is there and can be taken. Raises what forbids a start there."""
+        url = order.url
+        if url is None:
+            return None  # any free port will do
+        endpoint = self._at(url)
+        if endpoint is not None:
+            with anyio.move_on_after(LOOK_PATIENCE):
+                await self._look([endpoint.name])
+            endpoint = self._at(url)
+        if endpoint is not None and endpoint.provider != order.recipe.kind.name:
+            endpoint = None
+        host, port = host_and_port(url)
+        ground = Ground(
+            url=url,
+            state=endpoint.state if endpoint is not None else None,
+            taken=not await anyio.to_thread.run_sync(is_port_free, host, port, abandon_on_cancel=True),
+            installation=await self._installation(order.recipe.kind.name) if order.recipe.single else None,
+        )
+        if not order.recipe.single and (endpoint is None or not _serves(endpoint, order)):
+            return None  # one with a model of its own finds another port, or says that this one is taken
+        leap = before_start(order.recipe.kind, ground, port=port)
+        if isinstance(leap, Fault):
+            raise StartFailed(leap)
+        return endpoint if leap != "begin" else None
+
+    async def _launch(self, order: Order, tell: Tell) -> tuple[Started, tuple[str, ...]]:
+        """Begin a server; its name is waited for from before it can end."""
+        launch = await self._prepare(order)
+        record = self._record(order, launch)
+        for note in launch.notes:
+            tell(Progress(stage="note", message=note, endpoint=record.endpoint))
+        words = f"starting {order.title} on port {host_and_port(launch.url)[1]}"
+        tell(Progress(stage="starting", message=words, endpoint=record.endpoint))
+        self._keeper.waited_for[record.endpoint] += 1
+        try:
+            return await self._begin(order.recipe, launch, record), launch.notes
+        except BaseException:
+            self._keeper.waited_for[record.endpoint] -= 1
+            raise
+
+    async def _prepare(self, order: Order) -> Launch:
+        def prepare() -> Launch:
+            return order.recipe.prepare(order.wanted, self._environment)
+
+        return await anyio.to_thread.run_sync(prepare)
+
+    def _record(self, order: Order, launch: Launch) -> Started:
+        kind = order.recipe.kind.name
+        port = host_and_port(launch.url)[1]
+        name = order.name or (kind if order.recipe.single else f"{kind}-{port}")
+        there = self._servers.named(name)
+        if there is not None and place(there.url) != place(launch.url) and lives(there):
+            name = f"{kind}-{port}"
+        return Started(
+            endpoint=name,
+            provider=kind,
+            url=launch.url,
+            identity=None,
+            argv=launch.argv,
+            model=launch.model,
+            alias=launch.alias,
+            log=str(self._logs / f"{name}.log"),
+            started_at=self._clock.wall(),
+            context=order.wanted.context,
+            ends_with=launch.ends_with,
+            wanted=order.wanted,
+            keep=order.keep,
+        )
+
+    async def _begin(self, recipe: Recipe, launch: Launch, record: Started) -> Started:
+        def adopt(written: Started, child: Child | None) -> None:
+            self._servers.put(written)
+            self._keeper.adopt(written, child)
+            pid = written.identity.pid if written.identity is not None else None
+            log.info("server.started", endpoint=written.endpoint, pid=pid, unit=written.unit)
+            self._reconcile()
+
+        try:
+            return await self._launcher.launch(launch, record, adopt, recipe.kind.title)
+        except Ended as error:
+            why = recipe.why_it_ended(read_tail(record.log), started=False)
+            raise StartFailed(recipe.fault_of_end(launch, why, record.log)) from error
+
+    async def _start_again(self, record: Started) -> None:
+        """Start what ended, as its record says, unless that is no longer wanted."""
+        recipe = self._recipes[record.provider]
+        async with self._starting[record.provider]:
+            if not self._servers.is_current(record):
+                return
+            endpoint = self._at(record.url)
+            order = Order(recipe=recipe, endpoint=endpoint, wanted=again(record), keep=record.keep)
+            if endpoint is not None and await self._look_first(order) is not None:
+                self._servers.drop(record.endpoint)  # somebody else was quicker
+                self._reconcile()
+                return
+            launch = await self._prepare(order)
+            begun = msgspec.structs.replace(
+                record,
+                identity=None,
+                unit="",
+                argv=launch.argv,
+                started_at=self._clock.wall(),
+                ready_at=None,
+            )
+            await self._begin(recipe, launch, begun)
+
+    async def _wait_ready(
+        self, record: Started, order: Order, tell: Tell, began: float, notes: tuple[str, ...]
+    ) -> Begun:
+        name = record.endpoint
+        endpoint = await self._answering(record.url, name, tell, began, record)
+        if endpoint is None:
+            recipe = order.recipe
+            launch = Launch(argv=record.argv, environment={}, url=record.url, model=record.model)
+            why = self._servers.last_words(record, started=False)
+            problem = recipe.fault_of_end(launch, why, record.log)
+            self._servers.drop(name)
+            self._reconcile()
+            raise StartFailed(problem)
+        return Begun(
+            endpoint=name,
+            url=record.url,
+            pid=record.identity.pid if record.identity is not None else None,
+            models=tuple(model.name for model in endpoint.models or ()),
+            log=record.log,
+            elapsed=anyio.current_time() - began,
+            notes=notes,
+        )
+
+    async def _adopted(self, found: Endpoint, tell: Tell, began: float) -> Begun:
+        """Wait for a server that somebody else started, and return it."""
+        endpoint = await self._answering(found.url, found.name, tell, began, None)
+        if endpoint is None:
+            now = self._at(found.url)
+            reason = now.reason if now is not None else None
+            port = host_and_port(found.url)[1]
+            raise StartFailed(reason or fault("start.port_taken", port=port))
+        return Begun(
+            endpoint=endpoint.name,
+            url=endpoint.url,
+            models=tuple(model.name for model in endpoint.models or ()),
+            elapsed=anyio.current_time() - began,
+            adopted=True,
+        )
+
+    async def _answering(
+        self, url: str, name: str, tell: Tell, began: float, record: Started | None
+    ) -> Endpoint | None:
+        """Wait until a server answers; ``None`` once it is gone."""
+        shown = ""
         while True:
             world = self._store.world
-            endpoint = self._endpoint_of(record)
-            elapsed = anyio.current_time() - began
-            if endpoint is not None and endpoint.state in CALLABLE:
-                return Begun(
-                    endpoint=name,
-                    url=record.url,
-                    pid=record.identity.pid,
-                    models=tuple(model.name for model in endpoint.models or ()),
-                    log=record.log,
-                    elapsed=elapsed,
-                )
-            if not _lives(record):
-                problem = _ended(Path(record.log), record.model)
-                self._forget(name)
-                raise StartFailed(problem)
+            endpoint = self._at(url)
             state = endpoint.state if endpoint is not None else "starting"
+            if endpoint is not None and (state in CALLABLE or (record is None and state == "unauthorised")):
+                return endpoint
+            if record is None and state not in ("starting", "loading"):
+                return None
+            if record is not None and (not lives(record) or not self._servers.is_current(record)):
+                return None
+            elapsed = anyio.current_time() - began
             if state != shown or elapsed > TELL_EVERY:
                 shown = state
                 tell(Progress(stage=state, message=f"{name} is {state}", endpoint=name, elapsed=elapsed))
             with anyio.move_on_after(TELL_EVERY):
                 await self._store.wait_changed(world.generation)
 
-    def _endpoint_of(self, record: Started) -> Endpoint | None:
-        """Return the endpoint at a record's address: the configuration may have named it before us."""
-        where = place(record.url)
+    def _begin_autostarts(self) -> None:
+        if not self._keeper.is_running:
+            return  # `run` will
+        for each in self._autostarts:
+            if each not in self._autostarted:
+                self._autostarted.add(each)
+                self._keeper.soon(functools.partial(self._autostart, each))
+
+    async def _autostart(self, entry: Autostart) -> None:
+        params = StartParams(
+            provider=entry.provider if entry.is_kind else entry.name,
+            model=entry.model,
+            context=entry.context,
+            arguments=entry.arguments,
+        )
+        try:
+            order = read_order(
+                params, self._store.world, self._servers, self._recipes, name=entry.name.casefold()
+            )
+            begun = await self._carry_out(order, lambda _: None)
+        except HivedError as error:
+            log.warning("autostart.failed", name=entry.name, why=error.message)
+            endpoint = next((e for e in self._store.world.endpoints if e.name == entry.name), None)
+            if endpoint is not None and error.code != "start.owned":  # whose it is, the endpoint says itself
+                self._servers.judge(endpoint.url, error.fault)
+                self._poke(endpoint.name)
+        else:
+            log.info("autostart.done", name=entry.name, endpoint=begun.endpoint, adopted=begun.adopted)
+
+    def _at(self, url: str) -> Endpoint | None:
+        where = place(url)
         return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
 
-    def _record_of(self, endpoint: Endpoint) -> Started | None:
-        known = self._started.get(endpoint.name)
-        if known is not None:
-            return known
-        where = place(endpoint.url)
-        return next((r for r in self._started.values() if place(r.url) == where), None)
-
-    def _last_words(self, record: Started) -> str:
-        """Say why a server ended: the signal that killed it, or what its log says."""
-        code = self._codes.get(record.endpoint, 0)
-        if code < 0:
-            return f"killed by {_signal_name(-code)}"
-        return llamacpp.why_it_ended(Path(record.log), started=True)
-
     def _chosen(self, params: StopParams) -> list[Started]:
-        named = self._store.endpoint(params.name)
-        exact = self._started.get(params.name) or (self._record_of(named) if named is not None else None)
+        folded = params.name.casefold()
+        named = next(
+            (
+                each
+                for each in self._store.world.endpoints
+                if folded in (name.casefold() for name in (each.name, *each.aliases))
+            ),
+            None,
+        )
+        exact = self._servers.named(params.name) or (self._servers.of(named) if named is not None else None)
         if exact is not None:
             return [exact]
         kind = kind_of_prefix(params.name)
-        mine = [r for r in self._started.values() if kind is not None and r.provider == kind.name]
+        mine = [r for r in self._servers if kind is not None and r.provider == kind.name]
         if not mine:
             if kind is None and named is not None:
                 _, port = host_and_port(named.url)
@@ -309,68 +431,9 @@ class Jobs:
             raise Refused(fault("stop.which", endpoints=", ".join(names), first=names[0]))
         return mine
 
-    def _forget(self, endpoint: str) -> None:
-        self._started.pop(endpoint, None)
-        self._codes.pop(endpoint, None)
-        self._remove_record(endpoint)
-        self._reconcile()
 
-    def _remove_record(self, endpoint: str) -> None:
-        try:
-            self._records.remove(endpoint)
-        except OSError as error:
-            # The process is gone all the same; the record will name one that nobody believes in.
-            log.warning("record.not_removed", endpoint=endpoint, why=error.strerror)
-
-    def _name(self, port: int) -> str:
-        return f"{LLAMACPP.name}-{port}"
-
-
-def _check(params: StartParams) -> None:
-    """Refuse what no server could be started with. Raises ``Refused``."""
-    alias = params.alias
-    wrong = {
-        "timeout is not a number": math.isnan(params.timeout),
-        "port is not 0 to 65535": params.port is not None and not 0 <= params.port <= 65_535,
-        "context is not 1 to 2**31": params.context is not None and not 1 <= params.context < 2**31,
-        "alias is not a name": alias is not None and (not alias.isprintable() or alias[:1] in ("-", "")),
-        "model is not a path": "\0" in (params.model or ""),
-    }
-    for why in (why for why, is_wrong in wrong.items() if is_wrong):
-        raise Refused(fault("params.invalid", method="start", why=why))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal has no name
-        return f"signal {number}"
-
-
-def _lives(record: Started) -> bool:
-    """Tell whether a server of ours runs. One that cannot be looked at just now is not given up."""
-    try:
-        return is_alive(record.identity)
-    except OSError:
+def _serves(endpoint: Endpoint, order: Order) -> bool:
+    """Tell whether what is there serves the model that is asked for, or any, where none is named."""
+    if order.wanted.model is None:
         return True
-
-
-def _restart_command(record: Started) -> str:
-    import shlex
-
-    return f"hived start {record.provider} --model {shlex.quote(record.model)}"
-
-
-def _ended(log: Path, model: str) -> Fault:
-    """Say why a server ended while it started, by what its log says. Blocks."""
-    words = llamacpp.why_it_ended(log)
-    why = f": {words}" if words else ""
-    code = "start.no_memory" if llamacpp.is_out_of_memory(words) else "start.ended"
-    return fault(code, title=LLAMACPP.title, why=why, log=str(log), path=model)
-
-
-def _put_aside(path: Path) -> None:
-    try:
-        os.replace(path, f"{path}.1")
-    except OSError:
-        return
+    return any(order.wanted.model in (m.name, m.file, *m.aliases) for m in endpoint.models or ())

@@ -70,8 +70,8 @@ def expected(
                 origin=each.origin,
                 locality=locality_of(each.url),
                 key_ref=each.key_ref,
-                process=each.process,
-                state="starting" if each.process is not None else "unknown",
+                process=(process := each.process or _process_of(others.get(where, ()))),
+                state="starting" if process is not None else "unknown",
             )
         )
     return tuple(endpoints)
@@ -101,6 +101,11 @@ def conflicts(given: Iterable[Given], path: str) -> tuple[Fault, ...]:
             fault("configuration.too_many", path=path, count=len(firsts), most=SLOTS, where=over.origin)
         )
     return tuple(found)
+
+
+def _process_of(others: Iterable[Given]) -> Process | None:
+    """Return the process that hived started at an address which somebody else named first."""
+    return next((each.process for each in others if each.process is not None), None)
 
 
 def _aliases(

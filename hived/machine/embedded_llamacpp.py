@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from hived.machine.llamacpp import is_port_free
+from hived.machine.ports import is_port_free
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 

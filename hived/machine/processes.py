@@ -118,6 +118,14 @@ def program_of(pid: int) -> str:
         return ""
 
 
+def words_of(pid: int) -> tuple[str, ...]:
+    """Return the command line of a process; empty where it is gone or not ours to see."""
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ()
+
+
 class CommandLines:
     """The command lines of this machine's processes, each read while it is new and then no more.
 
@@ -221,8 +229,7 @@ def spawn_detached(
     after its end, and to `let_go` before we end without it. A process of ours that is killed needs
     neither, since init inherits the child.
     """
-    _make_private(log.parent)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    output = _open_log(log)
     try:
         return subprocess.Popen(
             ["/bin/sh", "-c", _HELD, "hived", *argv] if held else list(argv),
@@ -237,6 +244,16 @@ def spawn_detached(
         )
     finally:
         os.close(output)
+
+
+def make_log(log: Path) -> None:
+    """Create a log (0600, its missing folders 0700) for somebody else to append to. Raises OSError."""
+    os.close(_open_log(log))
+
+
+def _open_log(log: Path) -> int:
+    _make_private(log.parent)
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def release(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""How a kind of server is started: one recipe a kind, all of the same shape.
+"""How a kind of server is started: one recipe a kind, all of the same shape (the table: `recipe_table`).
 
 A recipe knows programs, command lines, variables and what their logs mean. It starts nothing itself and
 keeps nothing; whoever uses it decides when, and whether the process lives in a unit of its own.
@@ -18,6 +18,8 @@ from hived_client.vocabulary.kinds import ProviderKind
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody asked to be started. ``context`` is tokens; ``arguments`` are passed through."""
 
+    url: str | None = None
+    """Where the endpoint is configured to be: a root URL on loopback. ``port``, if any, comes first."""
     model: str | None = None
     port: int | None = None
     context: int | None = None
@@ -37,6 +39,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     alias: str = ""
     stays: bool = True
     """Whether the command is the server; ``lms server start`` ends once another process serves."""
+    notes: tuple[str, ...] = ()
+    """Sentences for whoever asked: what was not done as it stands in the environment."""
     ends_with: tuple[str, ...] = ()
     """The command that stops a server which is not the command's own process."""
 
@@ -44,7 +48,20 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 class Recipe(Protocol):
     """How one kind is started."""
 
-    kind: ProviderKind
+    @property
+    def kind(self) -> ProviderKind:
+        """The kind."""
+
+    @property
+    def single(self) -> bool:
+        """Whether one server is all that a device needs: then it is started where it is expected.
+
+        Of the others there may be several, each with a model and a port of its own.
+        """
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The fields of ``Wanted`` that mean something to this kind, ``url`` and ``port`` apart."""
 
     def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
         """Find the program, check what was asked, and write the command. Blocks.

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from hived.machine.processes import Identity
+from hived.machine.recipes import Wanted
 
 log = structlog.get_logger(__name__)
 
@@ -29,18 +30,31 @@ _SUFFIX = ".json"
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """One server that hived started. ``started_at`` is seconds since the epoch, ``context`` tokens."""
+    """One server that hived started. Times are seconds since the epoch, ``context`` is tokens."""
 
     endpoint: str
     provider: str
     url: str
-    identity: Identity
+    identity: Identity | None
+    """``None``: not known yet, of a unit that is just being started; or not ours to know."""
     argv: tuple[str, ...]
     model: str
     alias: str
     log: str
     started_at: float
     context: int | None = None
+    unit: str = ""
+    """The transient unit of the user's systemd that it lives in; empty: a process of its own."""
+    ends_with: tuple[str, ...] = ()
+    """The command that ends it, where its process is not the one that was started."""
+    wanted: Wanted | None = None
+    """What was asked for, so that it can be started again; never a secret."""
+    keep: bool = False
+    """Whether it is started again when it ends by itself."""
+    restarts: int = 0
+    """Starts again in a row."""
+    ready_at: float | None = None
+    """Since when it has answered; ``None``: it has not yet."""
 
 
 class Records:

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
 
-from hived.machine.llamacpp import free_port
+from hived.machine.ports import free_port
 from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun, Progress
@@ -35,6 +35,11 @@ def begin(client: Client, model: object, **options: int | str | float | None) ->
     assert all(isinstance(step, Progress) for step in steps[:-1])
     assert isinstance(steps[-1], Begun)
     return steps[-1]
+
+
+def pid_of(begun: Begun) -> int:
+    assert begun.pid is not None
+    return begun.pid
 
 
 def servers(daemon: Running) -> list[int]:
@@ -79,15 +84,15 @@ def test_a_server_outlives_its_daemon_and_the_next_one_finds_it(daemon: Running)
     assert begin(daemon.client, speaking_model()).pid == begun.pid
     daemon.kill()
     daemon.start()
-    os.kill(begun.pid, signal.SIGSTOP)
+    os.kill(pid_of(begun), signal.SIGSTOP)
     assert daemon.client.stop(begun.endpoint, grace=5.0).endpoints == {begun.endpoint: "terminated"}
     wait_until(lambda: servers(daemon) == [])
 
 
 @pytest.mark.stress
 def test_a_server_that_a_signal_without_a_name_killed_is_down_and_not_believed(daemon: Running) -> None:
-    begun = begin(daemon.client, speaking_model())
-    os.kill(begun.pid, 40)  # a real-time signal
+    begun = begin(daemon.client, speaking_model(), restart=False)
+    os.kill(pid_of(begun), 40)  # a real-time signal
     client = daemon.client
     wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"], deadline=3.0)
     with pytest.raises(NotReady) as error:
@@ -97,8 +102,8 @@ def test_a_server_that_a_signal_without_a_name_killed_is_down_and_not_believed(d
 
 @pytest.mark.stress
 def test_a_server_that_dies_says_why_and_can_be_started_again(daemon: Running) -> None:
-    begun = begin(daemon.client, speaking_model())
-    os.kill(begun.pid, signal.SIGKILL)
+    begun = begin(daemon.client, speaking_model(), restart=False)
+    os.kill(pid_of(begun), signal.SIGKILL)
     client = daemon.client
     wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"], deadline=1.0)
     reason = client.world().world.endpoints[0].reason
@@ -142,7 +147,7 @@ def test_what_cannot_be_started_is_named_and_leaves_nothing(daemon: Running, hom
             assert caught.value.hint
             assert servers(daemon) == []
             assert os.listdir(daemon.where.started) == []
-    for provider in ("ollama", "vllm", "nobody", "", "../llamacpp"):
+    for provider in ("openai_compatible", "nobody", "", "../llamacpp"):
         with pytest.raises(HivedError) as caught:
             list(daemon.client.start(provider, model=str(speaking_model())))
         assert caught.value.code == "start.unsupported"
@@ -179,9 +184,9 @@ def test_a_server_on_an_address_that_the_configuration_names_is_ready_and_ours(d
     port = free_port("127.0.0.1")
     configure(daemon.environment, {"Lab": {"like": "llamacpp", "api_base": f"http://127.0.0.1:{port}"}})
     daemon.client.reload()
-    begun = begin(daemon.client, speaking_model(), port=port, timeout=10.0)
+    begun = begin(daemon.client, speaking_model(), port=port, timeout=10.0, restart=False)
     assert daemon.client.resolve("lab/tiny-agent").api_base == f"{begun.url}/v1"
-    os.kill(begun.pid, signal.SIGKILL)
+    os.kill(pid_of(begun), signal.SIGKILL)
     wait_until(lambda: daemon.client.world().world.endpoints[0].state == "down")
     reason = daemon.client.world().world.endpoints[0].reason
     assert reason is not None

@@ -161,7 +161,7 @@ WRONG_PARAMS: list[tuple[str, object, str]] = [
     ("refresh", {"endpoint": "nobody"}, "provider.unknown"),
     ("refresh", {"endpoint": 1}, "params.invalid"),
     ("start", {}, "params.invalid"),
-    ("start", {"provider": "ollama"}, "start.unsupported"),
+    ("start", {"provider": "openai_compatible"}, "start.unsupported"),
     ("start", {"provider": "nobody"}, "start.unsupported"),
     ("start", {"provider": "llamacpp"}, "start.no_file"),
     ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "timeout": NAN}, "params.invalid"),

@@ -48,9 +48,10 @@ def test_it_was_killed(shared: Shared) -> Fault:
     from tests.servers.llamacpp import ALIAS, speaking_model
 
     client = shared.expecting({})
-    begun = list(client.start("llamacpp", model=str(speaking_model()), timeout=30.0))[-1]
+    begun = list(client.start("llamacpp", model=str(speaking_model()), timeout=30.0, restart=False))[-1]
     server = next(e for e in client.world().world.endpoints if e.name == begun.endpoint)
     assert server.process is not None
+    assert server.process.pid is not None
     try:
         import os
         import signal

@@ -102,7 +102,7 @@ def test_the_port_is_taken(shared: Shared, tmp_path: Path) -> Fault:
 
 @provokes("start.unsupported", "a server that is only watched")
 def test_only_watched(shared: Shared) -> Fault:
-    return raised(lambda: list(shared.daemon.client.start("ollama")))
+    return raised(lambda: list(shared.daemon.client.start("openai_compatible")))
 
 
 @provokes("stop.not_ours", "a server of the configuration, which somebody else started")

@@ -14,7 +14,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from hived.machine.llamacpp import alias_of, check_model, command, find_program, free_port, why_it_ended
+from hived.machine.gguf_files import check_model
+from hived.machine.llamacpp import alias_of, command, find_program
+from hived.machine.llamacpp_log import why_it_ended
+from hived.machine.log_tail import read_tail
+from hived.machine.ports import free_port
 from hived.machine.processes import find_listener, identify, reap, spawn_detached, stop
 from tests.servers.llamacpp import ALIAS, LlamaCpp, child_environment, speaking_model
 
@@ -86,7 +90,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_status_1(tmp_path: Path, 
     assert (done.returncode, done.stdout) == (1, "")
     assert f"\nhived-llamacpp: failed to load model {path}\n" in done.stderr
     log.write_text(done.stderr)
-    assert str(path) in why_it_ended(log)
+    assert str(path) in why_it_ended(read_tail(log))
 
 
 def test_a_taken_port_is_one_line_and_status_1() -> None:

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from hived.machine.gguf_files import check_model
 from hived.machine.llamacpp import (
     Program,
     alias_of,
-    check_model,
     command,
     environment,
     find_program,
-    free_port,
-    is_out_of_memory,
-    is_port_free,
     supported_flags,
-    why_it_ended,
 )
+from hived.machine.llamacpp_log import is_out_of_memory, why_it_ended
+from hived.machine.log_tail import read_tail
+from hived.machine.ports import free_port, is_port_free
 from hived_client.errors import StartFailed
 
 EMBEDDED = Program(kind="embedded", argv=("python", "-m", "embedded"))
@@ -270,16 +269,16 @@ LOADING = """\
 def test_the_reason_of_an_end_is_the_telling_line(tmp_path: Path, log: str, reason: str) -> None:
     path = tmp_path / "log"
     path.write_text(log)
-    assert why_it_ended(path) == reason
+    assert why_it_ended(read_tail(path)) == reason
 
 
 def test_only_the_end_of_a_log_is_read_and_not_what_an_earlier_start_said(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("out of memory\n" + "line\n" * 20_000 + "the end\n")
-    assert why_it_ended(path) == "the end"
+    assert why_it_ended(read_tail(path)) == "the end"
     path.write_text("out of memory\n")
-    assert why_it_ended(path, since=path.stat().st_size) == ""
-    assert why_it_ended(tmp_path / "none") == ""
+    assert why_it_ended(read_tail(path, since=path.stat().st_size)) == ""
+    assert why_it_ended(read_tail(tmp_path / "none")) == ""
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hived.machine.llamacpp import free_port
+from hived.machine.ports import free_port
 from tests.servers import tiny_llama
 
 READY = 300.0

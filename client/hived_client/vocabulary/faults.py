@@ -153,6 +153,15 @@ CATALOGUE: dict[str, Row] = {
         "The {title} that hived started at {url} is not running any more{why}.",
         ("{start}", "hived status"),
     ),
+    "server.restarting": Row(
+        "The {title} that hived started at {url} ended{why}; it is started again ({count} of {most}).",
+        ("less {log}",),
+        retryable=True,
+    ),
+    "server.gave_up": Row(
+        "The {title} at {url} ended again and again{why}; hived started it {count} times and gave up.",
+        ("less {log}", "hived status"),
+    ),
     "server.unreachable": Row("{url} cannot be reached: {why}.", ("{setting}", SETTING)),
     "server.dns": Row(
         "The name {host!r} of {url} cannot be resolved.",
@@ -273,16 +282,31 @@ CATALOGUE: dict[str, Row] = {
     "start.no_file": Row("There is no model file {path}.", ("ls -l {directory}",)),
     "start.not_gguf": Row("{path} is not a GGUF file.", ("hived start llamacpp --model FILE.gguf",)),
     "start.not_installed": Row(
-        "llama.cpp is not installed: neither llama-server nor the xllamacpp package is there.",
-        ("pip install 'hived-local[llamacpp]'",),
+        "{title} is not installed{why}.", ("{install}", "hived status"), darwin=("{install_darwin}",)
     ),
+    "start.owned": Row("{title} at {url} belongs to {owner}, so hived does not start it.", ("{start}",)),
+    "start.elsewhere": Row(
+        "{title} is to be at {url}, and hived starts servers on this device's loopback only, by http.",
+        ("hived status",),
+    ),
+    "start.no_model": Row("{title} is started with a model.", ("{start}",)),
+    "start.not_taken": Row("{option} means nothing to {title} when it is started.", ("{start}",)),
+    "start.unit_taken": Row(
+        "A unit called {unit} is there already, and hived does not know of it.",
+        ("systemctl --user stop {unit}",),
+    ),
+    "start.manager": Row("The user's systemd did not start {title}: {why}.", ("systemctl --user status",)),
     "start.ended": Row("{title} ended while it started{why}.", ("less {log}",)),
     "start.no_memory": Row(
         "There was not enough memory to load the model of {title}{why}.",
         ("hived start llamacpp --model {path} --ctx-size 4096",),
     ),
     "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", ("less {log}",)),
-    "start.port_taken": Row("Port {port} is taken.", ("hived start llamacpp --model {path} --port 0",)),
+    "start.port_taken": Row(
+        "Port {port} is taken.",
+        ("{restart}", "ss -ltnp sport = :{port}"),
+        darwin=("{restart}", "lsof -nP -iTCP:{port} -sTCP:LISTEN"),
+    ),
     "start.unsupported": Row("hived cannot start {provider!r}; it can start {known}.", (START_LLAMACPP,)),
     "stop.not_ours": Row(
         "{endpoint} was not started by hived, so hived does not stop it.",

@@ -22,8 +22,9 @@ import msgspec
 from hived.cli.demo.agent import HIVE_TOOK, run_agent, run_and_kill, write_agent
 from hived.cli.demo.direct import ask_with_new_client, kept_connection, stream_chat, time_of
 from hived.cli.rendering import as_json as as_json_text
-from hived.cli.rendering import duration, status_lines, target_lines
+from hived.cli.rendering import duration, target_lines
 from hived.cli.running import INTERRUPTED, NO, YES, sentence, shown
+from hived.cli.screen import status_lines
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, places
 from hived_client.doors.sync import Client
@@ -162,7 +163,7 @@ def _tell_with_installed(story: Story, client: Client) -> int:
 
 
 def _start(story: Story, client: Client, model: str) -> Begun:
-    for step in client.start("llamacpp", model=model, timeout=60.0):
+    for step in client.start("llamacpp", model=model, timeout=60.0, restart=False):
         if isinstance(step, Begun):
             return step
         story.say(f"  {shown(step.message)}")
@@ -207,6 +208,7 @@ def _run_agent(story: Story, client: Client, where: Places, begun: Begun) -> Non
     said = result.output.get(ARGUMENTS["key"]) if result.success else result.error
     story.say(f"  {ARGUMENTS['key']}: {shown(str(said))}  ({result.total_tokens} tokens)")
     story.begin(f"run it again, and kill -9 the server (pid {begun.pid}) in the middle of the run")
+    assert begun.pid is not None
     result, seconds = run_and_kill(folder, ASKED, begun.pid, lambda: story.say("  killed"))
     story.say(f"  {duration(seconds)}: {shown(result.error or 'it ended well')}")
     story.note(
@@ -300,7 +302,8 @@ def end_everything(where: Places) -> None:
     if identity is not None:
         anyio.run(stop, identity)
     for record in Records(Path(where.started)).read_all():
-        anyio.run(stop, record.identity)
+        if record.identity is not None:
+            anyio.run(stop, record.identity)
 
 
 def _indented(text: str) -> str:

@@ -1,0 +1,81 @@
+"""How servers that hived started end: asked of their processes, their units and their logs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from hived.daemon.launching import Child, Manager
+from hived.daemon.servers import Servers
+from hived.machine.processes import Identity, identify, reap, wait_exit
+from hived.machine.records import Started
+from hived.machine.transient import ManagerFailed
+from hived_client.doors.boot import boot_id
+
+log = structlog.get_logger(__name__)
+
+
+class Gone(Exception):
+    """There is no such unit, or nothing runs in it."""
+
+
+class Ends(Protocol):
+    """What is asked about the end of a server. Safe to cancel."""
+
+    async def wait(self, record: Started, child: Child | None) -> int | None:
+        """Wait for the end; return the exit status, where somebody knows it."""
+        ...
+
+    async def identity(self, record: Started) -> Identity | None:
+        """Say which process a unit's is; ``None`` where that cannot be told now. Raises ``Gone``."""
+        ...
+
+    async def last_words(self, record: Started) -> str:
+        """Say why it ended, as far as that is known."""
+        ...
+
+
+class MachineEnds:
+    """The real ones."""
+
+    def __init__(self, manager: Manager, servers: Servers) -> None:
+        self._manager = manager
+        self._servers = servers
+
+    def __repr__(self) -> str:
+        return f"<MachineEnds {self._manager!r}>"
+
+    async def wait(self, record: Started, child: Child | None) -> int | None:
+        if child is not None:
+            return await reap(child)
+        assert record.identity is not None
+        await wait_exit(record.identity)
+        if record.identity.boot != boot_id():
+            return 0  # it ended with the machine, which is nobody's accident
+        if not record.unit:
+            return None
+        try:
+            state = await anyio.to_thread.run_sync(self._manager.state, record.unit, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(self._manager.forget, record.unit, abandon_on_cancel=True)
+        except ManagerFailed:
+            return None
+        # Of a unit that ended well nothing is left; one that failed says how.
+        return state.code if state.failed else 0
+
+    async def identity(self, record: Started) -> Identity | None:
+        try:
+            state = await anyio.to_thread.run_sync(self._manager.state, record.unit, abandon_on_cancel=True)
+        except ManagerFailed as error:
+            log.warning("unit.unknown", unit=record.unit, why=str(error))
+            return None
+        found = identify(state.pid) if state.pid is not None else None
+        if found is None:
+            await anyio.to_thread.run_sync(self._manager.forget, record.unit, abandon_on_cancel=True)
+            raise Gone
+        return found
+
+    async def last_words(self, record: Started) -> str:
+        return await anyio.to_thread.run_sync(self._servers.last_words, record, abandon_on_cancel=True)

@@ -1,0 +1,198 @@
+"""Watch the servers that hived started, and start again what ends by accident.
+
+What is decided is decided in `hived.decisions.restarts`; here it is waited for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+
+import anyio
+import anyio.abc
+import msgspec
+import structlog
+
+from hived.daemon.clock import Clock
+from hived.daemon.ends import Ends, Gone
+from hived.daemon.launching import Child
+from hived.daemon.servers import Servers
+from hived.daemon.store import Store
+from hived.decisions.addresses import place
+from hived.decisions.restarts import MOST, Again, GaveUp, after_end
+from hived.machine.processes import let_go
+from hived.machine.records import Started
+from hived_client.errors import HivedError
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.kinds import kind_named
+from hived_client.vocabulary.world import CALLABLE, Endpoint
+
+log = structlog.get_logger(__name__)
+
+replace = msgspec.structs.replace
+
+
+class Keeper:
+    """Knows when a server of ours has answered and when it has ended."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        store: Store,
+        ends: Ends,
+        clock: Clock,
+        *,
+        again: Callable[[Started], Awaitable[None]],
+        poke: Callable[[str], None],
+        reconcile: Callable[[], None],
+    ) -> None:
+        """``again`` starts a server as its record says, if that is still wanted."""
+        self._servers = servers
+        self._store = store
+        self._ends = ends
+        self._clock = clock
+        self._again = again
+        self._poke = poke
+        self._reconcile = reconcile
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self.children: dict[str, Child] = {}
+        self.waited_for: Counter[str] = Counter()
+        """Servers whose start somebody waits for: what ends then is told to them, and not kept."""
+        self.leaving: set[str] = set()
+        """Servers that are being stopped."""
+
+    def __repr__(self) -> str:
+        return f"<Keeper of {len(self.children)} children>"
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Watch what runs already, and whatever comes; children are let go at the end."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                for record in self._servers:
+                    tasks.start_soon(self._watch, record, self.children.get(record.endpoint))
+                task_status.started()
+                await anyio.sleep_forever()
+            finally:
+                self._tasks = None
+                for child in self.children.values():
+                    let_go(child)
+
+    def adopt(self, record: Started, child: Child | None) -> None:
+        """Watch a server that was just begun."""
+        if child is not None:
+            self.children[record.endpoint] = child
+        if self._tasks is not None:
+            self._tasks.start_soon(self._watch, record, child)
+
+    def soon(self, what: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Do something beside; nothing before `run` or after it."""
+        if self._tasks is not None:
+            self._tasks.start_soon(what)
+
+    @property
+    def is_running(self) -> bool:
+        return self._tasks is not None
+
+    def endpoint_of(self, record: Started) -> Endpoint | None:
+        """Return the endpoint at a record's address: the configuration may have named it before us."""
+        where = place(record.url)
+        return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
+
+    async def _watch(self, record: Started, child: Child | None) -> None:
+        found = await self._settled(record)
+        if found is None or found.identity is None:
+            return  # a command that has ended by itself: its server is only looked at
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._note_ready, found)
+            code = await self._ends.wait(found, child)
+            tasks.cancel_scope.cancel()
+        if child is not None and self.children.get(found.endpoint) is child:
+            del self.children[found.endpoint]
+        now = self._servers.named(found.endpoint)
+        if now is None or not self._servers.is_current(found):
+            return
+        log.info("server.ended", endpoint=found.endpoint, pid=found.identity.pid, code=code)
+        self._servers.ended(found.endpoint, code)
+        if found.endpoint in self.leaving or self.waited_for[found.endpoint]:
+            self._poke_at(now)
+            return
+        await self._keep(now, code)
+
+    async def _settled(self, record: Started) -> Started | None:
+        """Complete the record of a unit during whose start hived was killed; drop it where there is none."""
+        if record.identity is not None or not record.unit or record.ends_with:
+            return record
+        try:
+            identity = await self._ends.identity(record)
+        except Gone:
+            if self._servers.is_current(record):
+                self._servers.drop(record.endpoint)
+                self._reconcile()
+            return None
+        if identity is None or not self._servers.is_current(record):
+            return None
+        found = replace(record, identity=identity)
+        self._servers.change(found)
+        self._reconcile()
+        return found
+
+    async def _note_ready(self, record: Started) -> None:
+        while True:
+            world = self._store.world
+            endpoint = self.endpoint_of(record)
+            now = self._servers.named(record.endpoint)
+            if now is None or now.ready_at is not None:
+                return
+            if endpoint is not None and endpoint.state in CALLABLE:
+                self._servers.change(replace(now, ready_at=self._clock.wall()))
+                return
+            await self._store.wait_changed(world.generation)
+
+    async def _keep(self, record: Started, code: int | None) -> None:
+        """Start a server again until it lives, somebody stops it, or it is given up."""
+        healthy = self._clock.wall() - record.ready_at if record.ready_at is not None else 0.0
+        while True:
+            after = after_end(keep=record.keep, code=code, count=record.restarts, healthy=healthy)
+            words = await self._ends.last_words(record)
+            if not self._servers.is_current(record) or not isinstance(after, Again):
+                break
+            record = replace(record, restarts=after.count)
+            self._servers.change(record)
+            self._say("server.restarting", record, words, after.count)
+            log.info("server.restarting", endpoint=record.endpoint, count=after.count, delay=after.delay)
+            await anyio.sleep(after.delay)
+            if not self._servers.is_current(record):
+                return
+            try:
+                await self._again(record)
+            except HivedError as error:
+                log.warning("server.not_restarted", endpoint=record.endpoint, why=error.message)
+                code, healthy = None, 0.0
+            else:
+                return  # whoever watches that one goes on from here
+        if isinstance(after, GaveUp) and self._servers.is_current(record):
+            self._say("server.gave_up", record, words, after.count)
+            log.warning("server.gave_up", endpoint=record.endpoint, count=after.count, why=words)
+        self._poke_at(record)
+
+    def _say(self, code: str, record: Started, words: str, count: int) -> None:
+        kind = kind_named(record.provider, self._store.world.kinds)
+        self._servers.judge(
+            record.url,
+            fault(
+                code,
+                title=kind.title if kind is not None else record.provider,
+                url=record.url,
+                endpoint=record.endpoint,
+                why=f": {words}" if words else "",
+                count=count,
+                most=MOST,
+                log=record.log,
+            ),
+        )
+        self._poke_at(record)
+
+    def _poke_at(self, record: Started) -> None:
+        watched = self.endpoint_of(record)
+        self._poke(watched.name if watched is not None else record.endpoint)

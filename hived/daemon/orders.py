@@ -1,0 +1,147 @@
+"""What somebody who asks for a server means: which kind, where, and with what. Reads, and does nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from hived.daemon.servers import Servers, lives
+from hived.decisions.addresses import host_and_port, locality_of, place
+from hived.machine.recipes import Recipe, Wanted
+from hived.machine.records import Started
+from hived_client.doors.wire import StartParams
+from hived_client.errors import Refused
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.kinds import kind_of_prefix
+from hived_client.vocabulary.world import GUESSED, Endpoint, World
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A start that can be tried."""
+
+    recipe: Recipe
+    endpoint: Endpoint | None
+    """The endpoint that it is for, as it was when it was asked; ``None``: a new one."""
+    wanted: Wanted
+    name: str = ""
+    """What the server is to be called, where there is no endpoint of that name."""
+    keep: bool = True
+    timeout: float = 600.0
+
+    @property
+    def title(self) -> str:
+        return self.recipe.kind.title
+
+    @property
+    def url(self) -> str | None:
+        """Where it will answer, where that is known before it is started."""
+        port = self.wanted.port
+        if self.wanted.url is not None and not port:
+            return self.wanted.url
+        if port:
+            host = host_and_port(self.wanted.url)[0] if self.wanted.url is not None else "127.0.0.1"
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        ports = self.recipe.kind.ports
+        return f"http://127.0.0.1:{ports[0]}" if self.recipe.single and ports else None
+
+
+def read_order(
+    params: StartParams, world: World, servers: Servers, recipes: Mapping[str, Recipe], *, name: str = ""
+) -> Order:
+    """Return what is meant. Raises ``Refused`` for what no server could be started with."""
+    _check(params)
+    named = _named(params.provider, world)
+    kind = kind_of_prefix(params.provider, world.kinds)
+    recipe = recipes.get(kind.name if kind is not None else named.provider if named is not None else "")
+    if recipe is None:
+        known = ", ".join(sorted(recipes))
+        raise Refused(fault("start.unsupported", provider=params.provider, known=known))
+    endpoint = _meant(recipe, named, world, by_kind=kind is not None)
+    start = f"hived start {recipe.kind.name}"
+    for field, option in _OPTIONS.items():
+        if getattr(params, field) and field not in recipe.takes:
+            raise Refused(fault("start.not_taken", option=option, title=recipe.kind.title, start=start))
+    if endpoint is not None and (
+        locality_of(endpoint.url) != "device" or not endpoint.url.startswith("http://")
+    ):
+        raise Refused(fault("start.elsewhere", title=recipe.kind.title, url=endpoint.url))
+    wanted = Wanted(
+        url=endpoint.url if endpoint is not None else None,
+        model=params.model or None,
+        port=params.port,
+        context=params.context,
+        alias=params.alias,
+        arguments=params.arguments,
+    )
+    before = servers.of(endpoint) if endpoint is not None else servers.named(params.provider)
+    if "model" in recipe.takes and wanted.model is None and before is not None and before.wanted is not None:
+        wanted = again(before)
+    return Order(
+        recipe=recipe,
+        endpoint=endpoint,
+        wanted=wanted,
+        name=name if named is None and not recipe.single else "",
+        keep=params.restart,
+        timeout=params.timeout,
+    )
+
+
+def again(record: Started) -> Wanted:
+    """Return what was asked for, at the very port that it had."""
+    wanted = record.wanted or Wanted(model=record.model or None, alias=record.alias, context=record.context)
+    return msgspec.structs.replace(wanted, port=host_and_port(record.url)[1])
+
+
+def is_same(record: Started, order: Order) -> bool:
+    """Tell whether a server of ours that runs is the one that is asked for."""
+    if record.provider != order.recipe.kind.name or not lives(record):
+        return False
+    if order.recipe.single:
+        return order.url is not None and place(record.url) == place(order.url)
+    return (
+        record.model == (order.wanted.model or "")
+        and order.wanted.port in (None, 0, host_and_port(record.url)[1])
+        and order.wanted.context in (None, record.context)
+    )
+
+
+_OPTIONS = {"model": "--model", "context": "--ctx-size", "alias": "--alias", "arguments": "What follows --"}
+
+
+def _named(name: str, world: World) -> Endpoint | None:
+    """Return the endpoint of a name or an alias, in any case."""
+    folded = name.casefold()
+    found = [e for e in world.endpoints if folded in (n.casefold() for n in (e.name, *e.aliases))]
+    return found[0] if found else None
+
+
+def _meant(recipe: Recipe, named: Endpoint | None, world: World, *, by_kind: bool) -> Endpoint | None:
+    """Return the endpoint that a start is for.
+
+    Of a kind of which one is enough it is the one of that name, else the first: given before guessed. Of
+    the others a provider's own name asks for one more, beside whatever runs, unless an address of this
+    device was given for it.
+    """
+    if named is not None and named.provider != recipe.kind.name:
+        named = None
+    if recipe.single:
+        return named or next((e for e in world.endpoints if e.provider == recipe.kind.name), None)
+    if named is None or named.source in GUESSED:
+        return None
+    return None if by_kind and locality_of(named.url) != "device" else named
+
+
+def _check(params: StartParams) -> None:
+    alias = params.alias
+    wrong = {
+        "timeout is not a number": math.isnan(params.timeout),
+        "port is not 0 to 65535": params.port is not None and not 0 <= params.port <= 65_535,
+        "context is not 1 to 2**31": params.context is not None and not 1 <= params.context < 2**31,
+        "alias is not a name": alias is not None and (not alias.isprintable() or alias[:1] in ("-", "")),
+        "model is not a path": "\0" in (params.model or ""),
+        "an argument is not text": any("\0" in word for word in params.arguments),
+    }
+    for why in (why for why, is_wrong in wrong.items() if is_wrong):
+        raise Refused(fault("params.invalid", method="start", why=why))

@@ -1,0 +1,176 @@
+"""The servers that hived started, as it knows them now: their records, and what is said of each.
+
+It starts and stops nothing. Whether a process lives is asked of the system every time.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator, Mapping
+
+import structlog
+
+from hived.daemon.clock import Clock
+from hived.decisions.addresses import place
+from hived.decisions.expected import Given
+from hived.decisions.outcomes import Circumstances
+from hived.machine.log_tail import read_tail
+from hived.machine.processes import is_alive
+from hived.machine.recipes import Recipe
+from hived.machine.records import Records, Started
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.world import Endpoint, Process
+
+STARTING = 30.0
+"""Seconds for which a refused connection to a living process means that it is starting."""
+
+log = structlog.get_logger(__name__)
+
+
+class Servers:
+    """What hived started, by name."""
+
+    def __init__(self, records: Records, recipes: Mapping[str, Recipe], clock: Clock) -> None:
+        self._records = records
+        self._recipes = recipes
+        self._clock = clock
+        self._started: dict[str, Started] = {}
+        self._codes: dict[str, int | None] = {}
+        self._verdicts: dict[tuple[str, int, str], Fault] = {}
+
+    def __repr__(self) -> str:
+        return f"<Servers {sorted(self._started)}>"
+
+    def __iter__(self) -> Iterator[Started]:
+        return iter(tuple(self._started.values()))
+
+    def read(self) -> None:
+        """Read what an earlier daemon started. Blocks."""
+        self._started = {record.endpoint: record for record in self._records.read_all()}
+
+    def named(self, name: str) -> Started | None:
+        """Return the record of a name."""
+        return self._started.get(name)
+
+    def at(self, url: str) -> Started | None:
+        """Return the record of what was started at an address."""
+        where = place(url)
+        return next((r for r in self._started.values() if place(r.url) == where), None)
+
+    def of(self, endpoint: Endpoint) -> Started | None:
+        """Return the record behind an endpoint, which the configuration may have named before us."""
+        return self._started.get(endpoint.name) or self.at(endpoint.url)
+
+    def is_current(self, record: Started) -> bool:
+        """Tell whether a record is still about the same process: not stopped, and not started anew."""
+        now = self._started.get(record.endpoint)
+        return now is not None and (now.identity, now.unit) == (record.identity, record.unit)
+
+    def put(self, record: Started) -> None:
+        """Take in a server that was begun, in place of an ended one of the same model."""
+        for old in [r for r in self if r.endpoint != record.endpoint and _same(r, record) and not lives(r)]:
+            self.drop(old.endpoint)
+        self._started[record.endpoint] = record
+        self._codes.pop(record.endpoint, None)
+        self._verdicts.pop(place(record.url), None)
+
+    def change(self, record: Started) -> None:
+        """Put a record in the place of itself, here and on disk."""
+        self._started[record.endpoint] = record
+        try:
+            self._records.write(record)
+        except OSError as error:
+            log.warning("record.not_written", endpoint=record.endpoint, why=error.strerror)
+
+    def drop(self, name: str) -> None:
+        """Forget a server."""
+        record = self._started.pop(name, None)
+        self._codes.pop(name, None)
+        if record is not None:
+            self._verdicts.pop(place(record.url), None)
+        try:
+            self._records.remove(name)
+        except OSError as error:
+            # The process is gone all the same; the record will name one that nobody believes in.
+            log.warning("record.not_removed", endpoint=name, why=error.strerror)
+
+    def ended(self, name: str, code: int | None) -> None:
+        """Keep how a server ended: its exit status, or that nobody saw it."""
+        self._codes[name] = code
+
+    def judge(self, url: str, verdict: Fault) -> None:
+        """Keep what hived has to say of a server that is down."""
+        self._verdicts[place(url)] = verdict
+
+    def given(self) -> tuple[Given, ...]:
+        """Return the endpoints that are ours."""
+        return tuple(
+            Given(
+                name=record.endpoint,
+                provider=record.provider,
+                url=record.url,
+                source="started",
+                origin="started by hived",
+                process=Process(
+                    pid=record.identity.pid if record.identity is not None else None,
+                    command=record.argv,
+                    log=record.log,
+                    restart=_restart_command(record),
+                    unit=record.unit,
+                ),
+            )
+            for record in self._started.values()
+        )
+
+    def circumstances(self, endpoint: Endpoint) -> Circumstances:
+        """Say what is known of the process behind an endpoint, if it is ours."""
+        now, record = self._clock.wall(), self.of(endpoint)
+        verdict = self._verdicts.get(place(endpoint.url))
+        if record is None or record.identity is None:
+            return Circumstances(at=now, verdict=verdict)
+        alive = lives(record)
+        words = "" if alive else self.last_words(record)
+        return Circumstances(
+            at=now,
+            process_alive=alive,
+            last_words=words,
+            starting_until=record.started_at + STARTING,
+            verdict=None if alive else verdict,
+        )
+
+    def last_words(self, record: Started, *, started: bool = True) -> str:
+        """Say why a server ended: the signal that killed it, or what its log says. Blocks for a read."""
+        code = self._codes.get(record.endpoint) or 0
+        if code < 0:
+            return f"killed by {_signal_name(-code)}"
+        recipe = self._recipes.get(record.provider)
+        return recipe.why_it_ended(read_tail(record.log), started=started) if recipe is not None else ""
+
+
+def lives(record: Started) -> bool:
+    """Tell whether a server of ours runs, as far as can be told: what cannot be looked at is not given up."""
+    if record.identity is None:
+        return True
+    try:
+        return is_alive(record.identity)
+    except OSError:
+        return True
+
+
+def _same(one: Started, other: Started) -> bool:
+    if one.model or other.model:
+        return one.provider == other.provider and one.model == other.model
+    return place(one.url) == place(other.url)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
+
+
+def _restart_command(record: Started) -> str:
+    model = f" --model {shlex.quote(record.model)}" if record.model else ""
+    return f"hived start {record.provider}{model}"

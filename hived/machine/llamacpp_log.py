@@ -1,0 +1,53 @@
+"""What a log of llama.cpp's says about the end of its server. Pure."""
+
+from __future__ import annotations
+
+import re
+
+REASON_LENGTH = 300
+"""Characters of a reason."""
+
+
+def why_it_ended(text: str, *, started: bool = False) -> str:
+    """Find the line of a log that says why the server ended; empty where there is none.
+
+    ``started``: of one that had served, the last line alone tells nothing. At most 300 characters,
+    without control characters.
+    """
+    lines = [line for raw in text.splitlines() if (line := _clean(raw))]
+    for telling in _TELLING:
+        for line in reversed(lines):
+            if telling.search(line):
+                return line[:REASON_LENGTH]
+    return lines[-1][:REASON_LENGTH] if lines and not started else ""
+
+
+def is_out_of_memory(words: str) -> bool:
+    """Tell whether the reason of an end is that the model did not fit."""
+    return re.search(_NO_MEMORY, words, re.IGNORECASE) is not None
+
+
+_NO_MEMORY = r"out of memory|\boom\b|failed to allocate|unable to allocate|bad_alloc|not enough memory"
+_TELLING = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    # The first that occurs is the reason; what stands further down often is its consequence.
+    for pattern in (
+        r"error while loading shared libraries|Library not loaded",
+        r"couldn't bind HTTP server socket|^hived-llamacpp: port ",
+        _NO_MEMORY,
+        r"error loading model|unknown model architecture|failed to apply lora adapter",
+        r"^hived-llamacpp: ",
+        r"failed to (load|open) (the )?(GGUF|model)",
+        r"^error: |invalid argument",
+        r"^(\w+\.)*\w*(Error|Exception)\b",
+        r"GGML_ASSERT|: fatal error$|Segmentation fault|terminate called",
+    )
+)
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
+_PREFIX = re.compile(r"^[\d.]+ [A-Z] (\w{2,4} +)?(\w+(\(\))?: +)?(?=\S)")
+
+
+def _clean(line: str) -> str:
+    """Strip colours, control characters and llama.cpp's time, level, module and function from a line."""
+    plain = "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", line))
+    return " ".join(_PREFIX.sub("", plain).split())

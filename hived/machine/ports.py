@@ -1,0 +1,37 @@
+"""Which ports of this machine a server could listen at. Opens sockets and never listens itself."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on now. Another may take it before it is used."""
+    with _server_socket(host) as (one, address):
+        one.bind((address, 0))
+        return int(one.getsockname()[1])
+
+
+def is_port_free(host: str, port: int) -> bool:
+    """Say whether a server could listen there. Raises OSError for a host that is not this machine's."""
+    with _server_socket(host) as (one, address):
+        try:
+            one.bind((address, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+        return True
+
+
+@contextlib.contextmanager
+def _server_socket(host: str) -> Iterator[tuple[socket.socket, str]]:
+    """Open a socket as a server would, and give it with the numeric address of its host."""
+    family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as one:
+        # As llama.cpp does: else connections that ended a moment ago would make a free port look taken.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        yield one, str(address[0])

@@ -1,0 +1,124 @@
+"""How Ollama is started: ``ollama serve``, once, where it is expected, and on loopback.
+
+Ollama is told by ``OLLAMA_HOST`` where to listen. What the user has there is for clients too, and may be
+an address to be reached from elsewhere (``0.0.0.0``): a server that hived starts listens on this device
+only, and whoever asked is told so. Every other variable of the user's (``OLLAMA_MODELS``,
+``OLLAMA_KEEP_ALIVE``, …) is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from hived.decisions.addresses import BadAddress, host_and_port, read_url
+from hived.decisions.ollama_host import DEFAULT_PORT, written_host
+from hived.decisions.unspecified import is_to_listen
+from hived.machine.inherited import without_ours
+from hived.machine.installations import Installations
+from hived.machine.ports import is_port_free
+from hived.machine.recipes import Launch, Wanted
+from hived_client.errors import Refused, StartFailed
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import OLLAMA
+
+REASON_LENGTH = 300
+"""Characters of a reason."""
+
+_TELLING = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"error while loading shared libraries|Library not loaded",
+        r"address already in use",
+        r"^Error: ",
+        r"^panic: |^fatal error: ",
+    )
+)
+
+
+class OllamaRecipe:
+    """Ollama's server."""
+
+    kind = OLLAMA
+    single = True
+    takes: frozenset[str] = frozenset()
+
+    def __init__(self, root: str = "/") -> None:
+        """``root`` is the folder taken for ``/`` when its program is looked for."""
+        self._root = root
+
+    def __repr__(self) -> str:
+        return "<OllamaRecipe>"
+
+    def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
+        """Find the program and say where it is to listen. Blocks."""
+        host, port = _where(wanted)
+        program = Installations(base, root=self._root).find(OLLAMA.name)
+        if program is None or not program.found or program.path is None:
+            raise StartFailed(
+                fault(
+                    "start.not_installed",
+                    title=OLLAMA.title,
+                    why="",
+                    install=OLLAMA.install,
+                    install_darwin=OLLAMA.install_darwin,
+                )
+            )
+        if not is_port_free(host, port):
+            raise StartFailed(fault("start.port_taken", port=port))
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return Launch(
+            argv=(program.path, "serve"),
+            environment=without_ours(base) | {"OLLAMA_HOST": shown},
+            url=f"http://{shown}",
+            notes=_notes(base.get("OLLAMA_HOST", ""), shown),
+        )
+
+    def why_it_ended(self, text: str, *, started: bool) -> str:
+        lines = [_plain(line) for line in text.splitlines() if line.strip()]
+        for telling in _TELLING:
+            for line in reversed(lines):
+                if telling.search(line):
+                    return line[:REASON_LENGTH]
+        return lines[-1][:REASON_LENGTH] if lines and not started else ""
+
+    def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
+        if "address already in use" in why:
+            return fault("start.port_taken", port=host_and_port(launch.url)[1])
+        return fault("start.ended", title=OLLAMA.title, why=f": {why}" if why else "", log=log)
+
+
+def _where(wanted: Wanted) -> tuple[str, int]:
+    """Return the address to listen at. Raises ``Refused`` for one that is not plain HTTP on loopback."""
+    url = wanted.url or f"http://127.0.0.1:{DEFAULT_PORT}"
+    host, port = host_and_port(url)
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = False
+    if not is_here or urlsplit(url).scheme != "http":
+        raise Refused(fault("start.elsewhere", title=OLLAMA.title, url=url))
+    return host, wanted.port or port
+
+
+def _notes(written: str, listens: str) -> tuple[str, ...]:
+    """Say that the user's own address is not the one that is listened at, where it is one to listen at."""
+    if not written.strip():
+        return ()
+    try:
+        meant = written_host(written)
+        wide = is_to_listen(meant)
+        moved = read_url(meant) != f"http://{listens}"
+    except (BadAddress, ValueError):
+        wide = moved = True
+    if not wide and not moved:
+        return ()
+    said = "something else" if "@" in written else _plain(written)  # it may hold a password
+    return (f"OLLAMA_HOST is {said}; the server that hived starts listens at {listens} only",)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:REASON_LENGTH]
