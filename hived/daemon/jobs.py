@@ -282,6 +282,7 @@ class Jobs:
             pid = written.identity.pid if written.identity is not None else None
             log.info("server.started", endpoint=written.endpoint, pid=pid, unit=written.unit)
             self._reconcile()
+            self._keeper.poke_at(written)  # where it was down, the next knock is seconds away
 
         try:
             return await self._launcher.launch(launch, record, adopt, recipe.kind.title)
@@ -366,6 +367,8 @@ class Jobs:
                 return None
             if record is not None and (not lives(record) or not self._servers.is_current(record)):
                 return None
+            if state == "down":
+                state = "starting"  # it was down before; nobody has looked at it since
             elapsed = anyio.current_time() - began
             if state != shown or elapsed > TELL_EVERY:
                 shown = state

@@ -99,6 +99,11 @@ class Keeper:
         where = place(record.url)
         return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
 
+    def poke_at(self, record: Started) -> None:
+        """Have the endpoint of a server looked at now."""
+        watched = self.endpoint_of(record)
+        self._poke(watched.name if watched is not None else record.endpoint)
+
     async def _watch(self, record: Started, child: Child | None) -> None:
         found = await self._settled(record)
         if found is None or found.identity is None:
@@ -115,7 +120,7 @@ class Keeper:
         log.info("server.ended", endpoint=found.endpoint, pid=found.identity.pid, code=code)
         self._servers.ended(found.endpoint, code)
         if found.endpoint in self.leaving or self.waited_for[found.endpoint]:
-            self._poke_at(now)
+            self.poke_at(now)
             return
         await self._keep(now, code)
 
@@ -174,7 +179,7 @@ class Keeper:
         if isinstance(after, GaveUp) and self._servers.is_current(record):
             self._say("server.gave_up", record, words, after.count)
             log.warning("server.gave_up", endpoint=record.endpoint, count=after.count, why=words)
-        self._poke_at(record)
+        self.poke_at(record)
 
     def _say(self, code: str, record: Started, words: str, count: int) -> None:
         kind = kind_named(record.provider, self._store.world.kinds)
@@ -191,8 +196,4 @@ class Keeper:
                 log=record.log,
             ),
         )
-        self._poke_at(record)
-
-    def _poke_at(self, record: Started) -> None:
-        watched = self.endpoint_of(record)
-        self._poke(watched.name if watched is not None else record.endpoint)
+        self.poke_at(record)
