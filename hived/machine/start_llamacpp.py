@@ -31,7 +31,7 @@ class LlamaCppRecipe:
     def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
         """Find the program, look at the model's file, choose a port. Blocks."""
         if not wanted.model:
-            raise Refused(fault("start.no_file", path="(none given)", directory="."))
+            raise Refused(fault("start.no_model", title=LLAMACPP.title, start=LLAMACPP.start))
         model = os.path.abspath(wanted.model)
         program = find_program()
         if program is None:

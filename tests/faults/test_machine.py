@@ -27,8 +27,10 @@ _ROOTED = """#!{python} -P
 import sys
 
 from hived.daemon import surroundings
+from hived.decisions import restarts
 
 surroundings.ROOT = {root!r}
+restarts.FIRST = {delay!r}
 sys.argv = ["hived", *sys.argv[4:]]  # after: -P -m hived
 
 from hived.cli import main
@@ -71,10 +73,15 @@ def computer(tmp_path: Path) -> Layout:
 
 
 @contextmanager
-def running(environment: dict[str, str], computer: Layout, providers: dict[str, object]) -> Iterator[Running]:
-    """Run the daemon on another computer, as far as programs and units go."""
+def running(
+    environment: dict[str, str], computer: Layout, providers: dict[str, object], *, delay: float = 1.0
+) -> Iterator[Running]:
+    """Run the daemon on another computer, as far as programs and units go.
+
+    ``delay``: seconds before the first start again of a server that ended by itself.
+    """
     script = computer.home / "python"
-    script.write_text(_ROOTED.format(python=sys.executable, root=str(computer.root)))
+    script.write_text(_ROOTED.format(python=sys.executable, root=str(computer.root), delay=delay))
     script.chmod(0o755)
     configure(environment, providers)
     with Running(environment | {"PATH": str(computer.home)}, python=str(script)) as daemon:

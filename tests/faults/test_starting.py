@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from hived.daemon.app import _unit_prefix
+from hived.decisions import restarts
+from hived.machine.ports import free_port
 from hived_client.doors.sync import Client
+from hived_client.doors.wire import Begun
 from hived_client.vocabulary.faults import Fault
-from tests.daemon.running import Running
+from tests.daemon.running import Running, configure, wait_until
 from tests.faults.asking import Shared, at, raised, settled
 from tests.faults.provoking import provokes
+from tests.faults.test_machine import running
+from tests.machine.layouts import Layout
+from tests.machine.user_manager import UserManagerPrograms, user_manager
+from tests.servers.programs import OllamaProgram
 
 LLAMA_SERVER = """#!/bin/sh
 case "$*" in
@@ -98,6 +109,118 @@ def test_it_takes_for_ever(sleepy: Running, tmp_path: Path) -> Fault:
 def test_the_port_is_taken(shared: Shared, tmp_path: Path) -> Fault:
     with socket.create_server(("127.0.0.1", 0)) as other:
         return failed(shared.daemon.client, gguf(tmp_path), port=other.getsockname()[1])
+
+
+@provokes("start.no_model", "llama.cpp, and no model named")
+def test_without_a_model(shared: Shared) -> Fault:
+    return failed(shared.daemon.client, None)
+
+
+@provokes("start.not_taken", "Ollama, which is started without a model, and a model")
+def test_an_option_that_means_nothing(shared: Shared) -> Fault:
+    return raised(lambda: list(shared.daemon.client.start("ollama", model="llama3")))
+
+
+@provokes("start.owned", "Ollama as its installer puts it, with a system unit that is stopped")
+def test_somebody_else_starts_it(environment: dict[str, str], tmp_path: Path) -> Fault:
+    computer = Layout(tmp_path)
+    computer.install_ollama()
+    with running(environment, computer, {"ollama": at(f"http://127.0.0.1:{free_port()}")}) as daemon:
+        found = raised(lambda: list(daemon.client.start("ollama")))
+    assert found.hint == "sudo systemctl start ollama"
+    return found
+
+
+@provokes("start.elsewhere", "an Ollama that the configuration wants at a name of the local network")
+def test_on_another_device(shared: Shared) -> Fault:
+    client = shared.expecting({"ollama": at("http://gpu-box.invalid:11434")})
+    return raised(lambda: list(client.start("ollama")))
+
+
+@pytest.fixture
+def managed(home: Path, environment: dict[str, str]) -> Iterator[tuple[UserManagerPrograms, dict[str, str]]]:
+    """A systemd of this user, and the environment of a daemon that finds it, with an Ollama to start."""
+    with user_manager(home / "bin", home / "xdg") as manager:
+        OllamaProgram(home / "bin")
+        yield manager, environment | manager.environment | {"PATH": f"{home / 'bin'}:{environment['PATH']}"}
+
+
+@provokes(
+    "start.unit_taken", "a unit that has the name of the one to be started, and that hived did not start"
+)
+def test_the_name_of_the_unit_is_taken(managed: tuple[UserManagerPrograms, dict[str, str]]) -> Fault:
+    manager, variables = managed
+    with watching_ollama(variables) as daemon:
+        manager.load(unit_of(daemon))
+        found = raised(lambda: list(daemon.client.start("ollama")))
+        assert os.listdir(daemon.where.started) == []
+    assert found.hint == f"systemctl --user stop {unit_of(daemon)}"
+    return found
+
+
+@provokes("start.manager", "a systemd of this user that has no room left for a unit")
+def test_systemd_says_no(managed: tuple[UserManagerPrograms, dict[str, str]]) -> Fault:
+    manager, variables = managed
+    manager.break_down("Out of memory.\n")
+    with watching_ollama(variables) as daemon:
+        found = raised(lambda: list(daemon.client.start("ollama")))
+        assert os.listdir(daemon.where.started) == []
+    return found
+
+
+@contextmanager
+def watching_ollama(variables: dict[str, str]) -> Iterator[Running]:
+    """Run a daemon that has an Ollama to start."""
+    configure(variables, {"ollama": at(f"http://127.0.0.1:{free_port()}")})
+    with Running(variables) as daemon:
+        yield daemon
+
+
+def unit_of(daemon: Running) -> str:
+    """Return the name of the unit in which that daemon starts its Ollama."""
+    return f"{_unit_prefix(daemon.where)}-ollama.service"
+
+
+def killed_again(daemon: Running, program: OllamaProgram, code: str) -> Fault:
+    """Kill an Ollama that hived started, and return what is said of it then."""
+    last = list(daemon.client.start("ollama", timeout=30.0))[-1]
+    assert isinstance(last, Begun)
+    assert last.pid is not None
+    program.break_down("no space left on device")
+    os.kill(last.pid, signal.SIGKILL)
+
+    def said() -> Fault | None:
+        reason = daemon.client.world().world.endpoints[0].reason
+        return reason if reason is not None and reason.code == code else None
+
+    found = wait_until(
+        said, lambda: f"{daemon.client.world().world.endpoints[0].reason}\n{daemon.log[-3000:]}"
+    )
+    assert found is not None
+    return found
+
+
+@provokes("server.restarting", "an Ollama that hived started is killed, and its turn has not come yet")
+def test_it_will_be_started_again(environment: dict[str, str], tmp_path: Path) -> Fault:
+    computer = Layout(tmp_path)
+    program = OllamaProgram(computer.home)
+    where: dict[str, object] = {"ollama": at(f"http://127.0.0.1:{free_port()}")}
+    with running(environment, computer, where, delay=600.0) as daemon:
+        found = killed_again(daemon, program, "server.restarting")
+        assert daemon.client.stop("ollama").endpoints == {"ollama": "gone"}
+    return found
+
+
+@provokes("server.gave_up", "an Ollama that hived started is killed, and every start again ends at once")
+def test_it_is_not_started_again_for_ever(environment: dict[str, str], tmp_path: Path) -> Fault:
+    computer = Layout(tmp_path)
+    program = OllamaProgram(computer.home)
+    where: dict[str, object] = {"ollama": at(f"http://127.0.0.1:{free_port()}")}
+    with running(environment, computer, where, delay=0.01) as daemon:
+        found = killed_again(daemon, program, "server.gave_up")
+        assert len(program.starts) == 1 + restarts.MOST
+    assert "no space left on device" in found.message
+    return found
 
 
 @provokes("start.unsupported", "a server that is only watched")
