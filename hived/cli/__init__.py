@@ -14,6 +14,8 @@ from collections.abc import Sequence
 VERBS: dict[str, str] = {
     "serve": "run the daemon in the foreground",
     "status": "what is running here, and what is wrong",
+    "doctor": "what is well and what is not, and what mends it",
+    "logs": "what hived wrote, or a server that it started",
     "resolve": "how to call a model now, or why not",
     "env": "print the variables with which other programs call a model",
     "exec": "run a program with those variables",

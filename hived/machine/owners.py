@@ -20,6 +20,10 @@ from hived.machine.processes import find_listener, words_of
 _UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?=/|$)")
 _LISTEN = "0A"
 """State of a listening socket in ``/proc/net/tcp``."""
+_MOST_VARIABLES = 1_000_000
+"""Bytes of ``/proc/PID/environ`` that are read."""
+_MOST_SOCKETS = 4_000_000
+"""Bytes of ``/proc/net/tcp`` that are read."""
 _MOST_LOCKS = 1_000_000
 """Bytes of ``/proc/locks`` that are read."""
 
@@ -48,13 +52,16 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 def owner_of_port(host: str, port: int, root: str = "/") -> Owner | None:
     """Say who listens at a TCP port of this device; ``None`` where nobody does, or nobody is seen to."""
+    tables = [_read(f"{root}proc/net/{name}", _MOST_SOCKETS) for name in ("tcp", "tcp6")]
+    uid = listening_uid(port, *tables)
+    if uid is None and any(tables):
+        return None  # to look through every process's descriptors for nothing would take a second
     try:
         pid = find_listener(host, port)
     except OSError:  # no descriptor left, or a system that does not tell
         pid = None
     if pid is not None:
         return owner_of_process(pid, root)
-    uid = listening_uid(port, *(_read(f"{root}proc/net/{name}", 1_000_000) for name in ("tcp", "tcp6")))
     if uid is None:
         return None
     return Owner(user=user_name(uid), is_other=uid != os.getuid())
@@ -72,9 +79,20 @@ def owner_of_process(pid: int, root: str = "/") -> Owner:
         pid=pid,
         program=program_in(words),
         user=user_name(uid) if uid is not None else "",
-        unit=unit_of(_read(f"{root}proc/{pid}/cgroup", 4096)),
+        unit=unit_of_process(pid, root),
         is_other=uid is not None and uid != os.getuid(),
     )
+
+
+def unit_of_process(pid: int, root: str = "/") -> str:
+    """Name the systemd unit that a process runs in; empty for none."""
+    return unit_of(_read(f"{root}proc/{pid}/cgroup", 4096))
+
+
+def read_variables(pid: int, root: str = "/") -> dict[str, str]:
+    """Return the variables that a process was started with; none where they are not ours to see."""
+    words = _read(f"{root}proc/{pid}/environ", _MOST_VARIABLES).split("\0")
+    return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def is_hived(words: tuple[str, ...]) -> bool:

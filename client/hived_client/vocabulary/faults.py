@@ -334,6 +334,11 @@ CATALOGUE: dict[str, Row] = {
         "something listens there.",
         ("hived serve",),
     ),
+    "logs.none": Row("There is no log of {name!r} here: {why}.", ("{mend}", "hived logs --list")),
+    "logs.which": Row("hived has started {names}; say whose log.", ("hived logs {first}",)),
+    "logs.unreadable": Row(
+        "The log cannot be read from {path}: {why}.", ("{mend}", "journalctl --user -u hived -e")
+    ),
     # The doors
     "protocol.unsupported": Row(
         "hived {version} speaks protocol {min} to {max}, and this client speaks {ours}.",

@@ -9,82 +9,126 @@ from typing import Any
 
 import msgspec
 
-from hived.cli.doctor.findings import Finding, note, of_fault, ok, warn
+from hived.cli.doctor.findings import Finding, fail, of_fault, ok, warn
 from hived.cli.rendering import duration
+from hived.machine.processes import is_stopped
 from hived_client.doors.files import Known
-from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.world import Daemon
 
+RUNS = ("fresh", "lagging", "stale")
+"""Verdicts with which there is a daemon."""
 PROMPT = 0.25
 """Seconds within which a daemon says hello; a later one is told as late."""
-PATIENCE = 2.0
+PATIENCE = 1.5
 """Seconds after which it does not answer at all."""
 CROWDED = 0.8
 """Share of its file descriptors from which a daemon is told to be short of them."""
 
 
-class DaemonFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of the daemon."""
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running daemon said, and what is seen of its process."""
 
-    known: Known
-    version: str
-    """Of this program."""
     hello: float | None = None
     """Seconds that its greeting took; ``None``: it gave none."""
     problem: Fault | None = None
     """Why it gave none."""
+    is_stopped: bool = False
+    """Whether somebody holds its process."""
     statistics: dict[str, Any] | None = None
     descriptors: tuple[int, int] | None = None
     """Descriptors that it has open, and how many it may have."""
-    managed_unit: str = ""
-    """The command that starts it again, where a service manager looks after it."""
 
 
-def read_daemon(known: Known, version: str) -> DaemonFacts:
+def read_daemon(known: Known) -> Answers:
     """Ask the daemon, if there is one. Blocks for ``PATIENCE``, twice at most."""
-    facts = DaemonFacts(known=known, version=version)
-    if known.verdict not in ("fresh", "lagging", "stale"):
-        return facts
-    hello, problem = _greet(known.places)
-    daemon = known.world.daemon
-    return msgspec.structs.replace(
-        facts,
-        hello=hello,
-        problem=problem,
-        statistics=_statistics(known.places) if hello is not None else None,
-        descriptors=_descriptors(daemon.pid) if daemon is not None else None,
-    )
-
-
-def check_daemon(facts: DaemonFacts) -> list[Finding]:
-    """Judge it."""
-    if facts.known.verdict not in ("fresh", "lagging", "stale"):
-        return [*_absent(facts), ok("hived.version", f"this program has version {facts.version}")]
-    return [
-        *_alive(facts),
-        *(of_fault(each, "warn") for each in facts.known.notes),
-        *_complaints(facts),
-        *_parts(facts),
-        *_resources(facts),
-    ]
-
-
-def _greet(places: Places) -> tuple[float | None, Fault | None]:
-    begun = time.monotonic()
+    if known.verdict not in RUNS:
+        return Answers()
+    pid = known.world.daemon.pid if known.world.daemon is not None else 0
+    seen = Answers(is_stopped=is_stopped(pid), descriptors=_descriptors(pid))
+    client, begun = Client(known.places), time.monotonic()
     try:
-        Client(places).greet(timeout=PATIENCE)
+        client.greet(timeout=PATIENCE)
+        hello = time.monotonic() - begun
     except HivedError as error:
-        return None, error.fault
-    return time.monotonic() - begun, None
-
-
-def _statistics(places: Places) -> dict[str, Any] | None:
+        return msgspec.structs.replace(seen, problem=error.fault)
     try:
-        return Client(places).statistics(timeout=PATIENCE)
+        statistics = client.statistics(timeout=PATIENCE)
     except HivedError:
-        return None
+        statistics = None
+    finally:
+        client.close()
+    return msgspec.structs.replace(seen, hello=hello, statistics=statistics)
+
+
+def check_daemon(known: Known, answers: Answers, version: str) -> list[Finding]:
+    """Judge it. Pure. ``version`` is that of this program."""
+    if known.verdict not in RUNS:
+        # Not a failure of its own: whoever asks without a daemon is answered too, only later and by less.
+        found = [warn("hived.running", "it is not running", "hived serve")]
+        if known.world.daemon is not None:
+            found.append(ok("hived.last", f"the last one had version {known.world.daemon.version}"))
+    else:
+        found = [_alive(known.world.daemon, answers), *(of_fault(each, "warn") for each in known.notes)]
+    if not known.notes:
+        found.append(ok("hived.version", f"this program has version {version}"))
+    if known.problem is not None:
+        found.append(of_fault(known.problem, "fail" if known.verdict in RUNS else "warn"))
+    if known.verdict in RUNS:
+        found += _complaints(known.world.daemon)
+        found += _parts(answers)
+        found += _resources(answers)
+    return found
+
+
+def _alive(daemon: Daemon | None, answers: Answers) -> Finding:
+    if daemon is not None and answers.is_stopped:
+        said = f"pid {daemon.pid} is held (SIGSTOP, or a debugger) and does nothing"
+        return fail("hived.stopped", said, f"kill -CONT {daemon.pid}")
+    if answers.hello is None:
+        problem = answers.problem or fault("daemon.unresponsive", why="it gave no greeting")
+        restart = f"kill {daemon.pid} && sleep 1 && hived serve" if daemon is not None else problem.hint
+        return msgspec.structs.replace(of_fault(problem, "fail"), fix=restart)
+    said = "it runs, and its snapshot cannot be read"
+    if daemon is not None:
+        lasting = duration(max(0.0, time.time() - daemon.started_at))
+        by = {"client": "a program that needed it", "foreground": "hand"}
+        started = f"started by {by.get(daemon.managed_by, daemon.managed_by)}"
+        said = f"it has run for {lasting} (version {daemon.version}, pid {daemon.pid}, {started})"
+    if answers.hello > PROMPT:
+        return warn("hived.hello", f"{said}; its hello took {duration(answers.hello)}", "hived logs")
+    return ok("hived.hello", f"{said} and says hello in {duration(answers.hello)}", brief=True)
+
+
+def _complaints(daemon: Daemon | None) -> Iterator[Finding]:
+    if daemon is not None:
+        yield from (of_fault(each, "fail") for each in daemon.problems)
+        yield from (of_fault(each, "warn") for each in daemon.broken_plugins)
+
+
+def _parts(answers: Answers) -> Iterator[Finding]:
+    supervisor = (answers.statistics or {}).get("supervisor")
+    restarts = supervisor.get("restarts") if isinstance(supervisor, dict) else None
+    errors = supervisor.get("errors") if isinstance(supervisor, dict) else None
+    if not isinstance(restarts, dict) or not isinstance(errors, dict):
+        return
+    for name, times in sorted(restarts.items()):
+        often = "once" if times == 1 else f"{times} times"
+        said = f"its part {name} crashed {often}, the last time with {errors.get(name)}"
+        yield warn("hived.crashed", said, "hived logs")
+    if not restarts:
+        yield ok("hived.crashed", "none of its parts crashed")
+
+
+def _resources(answers: Answers) -> Iterator[Finding]:
+    if answers.descriptors is None:
+        return
+    used, most = answers.descriptors
+    said = f"it has {used} of {most} file descriptors open"
+    is_short = used > CROWDED * most
+    yield warn("hived.descriptors", said, "hived logs") if is_short else ok("hived.descriptors", said)
 
 
 def _descriptors(pid: int) -> tuple[int, int] | None:
@@ -96,89 +140,3 @@ def _descriptors(pid: int) -> tuple[int, int] | None:
         return len(os.listdir(f"/proc/{pid}/fd")), int(most)
     except (OSError, ValueError, StopIteration, IndexError):
         return None
-
-
-def _absent(facts: DaemonFacts) -> Iterator[Finding]:
-    # Not a failure of its own: whoever asks without a daemon is answered too, only later and by less.
-    last = facts.known.world.generation
-    said = "it is not running" + (f"; generation {last} is the last that it knew" if last else "")
-    yield warn("hived.running", said, "hived serve")
-    if facts.known.problem is not None:
-        yield of_fault(facts.known.problem, "warn")
-
-
-def _alive(facts: DaemonFacts) -> Iterator[Finding]:
-    daemon = facts.known.world.daemon
-    if facts.hello is None:
-        problem = facts.problem or fault("daemon.unresponsive", why="it gave no greeting")
-        yield of_fault(problem, "fail")
-    about = []
-    if daemon is not None:
-        lasting = duration(max(0.0, time.time() - daemon.started_at))
-        about = [
-            f"version {daemon.version}",
-            f"pid {daemon.pid}",
-            f"started by {_manager(daemon.managed_by)}",
-        ]
-        said = f"running for {lasting} ({', '.join(about)})"
-    else:
-        said = "running, with a snapshot that cannot be read"
-    if facts.hello is not None and facts.hello > PROMPT:
-        yield warn("hived.hello", f"{said}; its hello took {duration(facts.hello)}", "hived logs")
-    elif facts.hello is not None:
-        yield ok("hived.hello", f"{said}; says hello in {duration(facts.hello)}", brief=True)
-    if daemon is not None and daemon.version == facts.version:
-        yield ok("hived.version", f"this program has the same version, {facts.version}")
-
-
-def _manager(managed_by: str) -> str:
-    return {"client": "a program that needed it", "foreground": "hand"}.get(managed_by, managed_by)
-
-
-def _complaints(facts: DaemonFacts) -> Iterator[Finding]:
-    if facts.known.problem is not None:
-        yield of_fault(facts.known.problem, "warn")
-    daemon = facts.known.world.daemon
-    if daemon is not None:
-        yield from (of_fault(each, "fail") for each in daemon.problems)
-        yield from (of_fault(each, "warn") for each in daemon.broken_plugins)
-        if not daemon.broken_plugins:
-            yield ok(
-                "hived.plugins",
-                f"{len(facts.known.world.kinds)} kinds of server come from plug-ins, none broken",
-            )
-
-
-def _parts(facts: DaemonFacts) -> Iterator[Finding]:
-    supervisor = (facts.statistics or {}).get("supervisor")
-    if not isinstance(supervisor, dict):
-        return
-    restarts, errors = supervisor.get("restarts"), supervisor.get("errors")
-    if not isinstance(restarts, dict) or not isinstance(errors, dict):
-        return
-    for name, times in sorted(restarts.items()):
-        yield warn(
-            "hived.crashed",
-            f"its part {name} crashed {times} times, the last time with {errors.get(name)}",
-            "hived logs",
-        )
-    if not restarts:
-        yield ok("hived.crashed", "none of its parts crashed")
-
-
-def _resources(facts: DaemonFacts) -> Iterator[Finding]:
-    if facts.descriptors is None:
-        return
-    used, most = facts.descriptors
-    said = f"it has {used} of {most} file descriptors open"
-    if used > CROWDED * most:
-        yield warn("hived.descriptors", said, "hived logs")
-    else:
-        yield ok("hived.descriptors", said)
-
-
-def stale_note(known: Known) -> Finding | None:
-    """Say that what follows is old, where it is."""
-    if known.verdict == "fresh" or known.age is None or not known.world.endpoints:
-        return None
-    return note("hived.age", f"hived's last word is {duration(known.age)} old")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -24,7 +24,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     fix: str = ""
     """The command, or the setting, that mends it."""
     brief: bool = True
-    """Whether it is shown although it is well and nobody asked for everything."""
+    """Whether it is shown although nobody asked for everything."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,14 +70,9 @@ def of_fault(fault: Fault, level: Level) -> Finding:
     return Finding(check=fault.code, level=level, what=fault.message.removesuffix("."), fix=fault.hint)
 
 
-def unknown(check: str, what: str, why: str) -> Finding:
-    """Say that something could not be found out."""
-    return note(check, f"{what}: not known, {why}")
-
-
-def report(version: str, sections: Iterable[Section]) -> Report:
-    """Put the sections together."""
-    kept = tuple(section for section in sections if section.findings)
+def report(version: str, sections: Iterable[Section], masked: Callable[[str], str]) -> Report:
+    """Put the sections together, without any secret that was read on the way."""
+    kept = tuple(_masked(section, masked) for section in sections if section.findings)
     levels = [finding.level for section in kept for finding in section.findings]
     return Report(
         version=version,
@@ -85,3 +80,11 @@ def report(version: str, sections: Iterable[Section]) -> Report:
         counts={level: levels.count(level) for level in LEVELS},
         sections=kept,
     )
+
+
+def _masked(section: Section, masked: Callable[[str], str]) -> Section:
+    clean = (
+        msgspec.structs.replace(finding, what=masked(finding.what), fix=masked(finding.fix))
+        for finding in section.findings
+    )
+    return msgspec.structs.replace(section, findings=tuple(clean))

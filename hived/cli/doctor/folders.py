@@ -28,6 +28,8 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     uid: int = -1
     mode: int = 0
     is_writable: bool = False
+    can_be_made: bool = False
+    """Whether it is missing, and the folder that it would be made in can be written."""
     why: str = ""
     """Why it could not be looked at."""
 
@@ -88,7 +90,7 @@ def look_at(path: str) -> Folder:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return Folder(path=path, is_there=False)
+        return Folder(path=path, is_there=False, can_be_made=os.access(_above(path), os.W_OK | os.X_OK))
     except OSError as error:
         return Folder(path=path, is_there=False, why=error.strerror or type(error).__name__)
     return Folder(
@@ -97,19 +99,16 @@ def look_at(path: str) -> Folder:
         is_folder=stat.S_ISDIR(found.st_mode),
         uid=found.st_uid,
         mode=stat.S_IMODE(found.st_mode),
-        is_writable=os.access(path, os.W_OK),
+        is_writable=os.access(path, os.W_OK | os.X_OK),
     )
 
 
 def check_files(facts: FilesFacts) -> list[Finding]:
     """Judge them."""
     found = [*_runtime(facts), *_safety(facts), *_socket(facts), *_lock(facts)]
-    missing = [folder.path for folder in facts.folders if not folder.is_there and not folder.why]
+    missing = [folder.path for folder in facts.folders if folder.can_be_made]
     if missing:
-        where = ", ".join(missing)
-        found.append(
-            note("files.missing", f"not there yet, and made by the first start: {where}", brief=False)
-        )
+        found.append(ok("files.missing", f"made by the first start: {', '.join(missing)}"))
     return found
 
 
@@ -139,31 +138,21 @@ def _candidates(places: Places, environment: Mapping[str, str]) -> Iterator[Cand
 
 
 def _runtime(facts: FilesFacts) -> Iterator[Finding]:
-    for each in facts.candidates:
-        if each.is_used:
-            yield ok("files.runtime", f"runtime folder {each.runtime}, by {each.origin}", brief=True)
+    used = next((each for each in facts.candidates if each.is_used), None)
+    by = f", by {used.origin}" if used is not None else ""
+    yield ok("files.runtime", f"runtime folder {facts.places.runtime}{by}", brief=True)
     for each in facts.candidates:
         if each.is_used:
             continue
         if each.origin == "the breadcrumb":
-            yield note(
-                "files.runtime.other",
-                f"the last hived ran in {each.runtime}, as it saw another environment",
-                brief=each.root.is_there,
-            )
-            continue
-        why = _why_not(each, facts.uid)
-        yield ok("files.runtime.other", f"not used: {each.runtime}, by {each.origin}: {why}")
-    if not any(each.is_used for each in facts.candidates):
-        yield note("files.runtime", f"runtime folder {facts.places.runtime}, given by the caller")
-    home = next((each for each in facts.candidates if each.origin == "the home"), None)
-    if home is not None and home.is_used:
-        yield note(
-            "files.runtime.home",
-            "there is no runtime folder of this login, so that hived's files lie on a disk",
-            "export XDG_RUNTIME_DIR=/run/user/$(id -u)" if os.path.isdir(f"/run/user/{facts.uid}") else "",
-            brief=False,
-        )
+            said = f"the last hived ran in {each.runtime}, as it saw another environment"
+            yield note("files.runtime.other", said, brief=each.root.is_there)
+        else:
+            said = f"not used: {each.runtime}, by {each.origin}: {_why_not(each, facts.uid)}"
+            yield ok("files.runtime.other", said)
+    if used is not None and used.origin == "the home":
+        said = "there is no runtime folder of this login, so that hived's files lie on a disk"
+        yield note("files.runtime.home", said, brief=False)
 
 
 def _why_not(candidate: Candidate, uid: int) -> str:
@@ -183,52 +172,42 @@ def _why_not(candidate: Candidate, uid: int) -> str:
 
 def _safety(facts: FilesFacts) -> Iterator[Finding]:
     for folder in facts.folders:
-        path = quoted(folder.path)
-        if folder.why:
-            yield fail(
-                "files.unreadable", f"{folder.path} cannot be looked at: {folder.why}", f"ls -ld {path}"
-            )
-        if not folder.is_there:
-            continue
-        if not folder.is_folder:
-            yield fail("files.no_folder", f"{folder.path} is not a folder", f"ls -ld {path}")
-        elif folder.uid != facts.uid:
-            whose = user_name(folder.uid)
-            yield fail(
-                "files.owner",
-                f"{folder.path} belongs to {whose}, and hived does not trust it",
-                f"ls -ld {path}",
-            )
-        elif folder.mode & 0o022:
-            yield fail(
-                "files.mode",
-                f"others may write to {folder.path} (mode {folder.mode:04o})",
-                f"chmod go-w {path}",
-            )
-        elif not folder.is_writable:
-            yield fail(
-                "files.unwritable",
-                f"{folder.path} cannot be written (mode {folder.mode:04o})",
-                f"ls -ld {path}",
-            )
-        else:
-            yield ok("files.folder", f"{folder.path} is ours (mode {folder.mode:04o})")
+        if not folder.can_be_made:
+            yield _safe(folder, facts.uid)
+
+
+def _safe(folder: Folder, uid: int) -> Finding:
+    path, shows = folder.path, f"ls -ld {quoted(folder.path)}"
+    if folder.why:
+        return fail("files.unreadable", f"{path} cannot be looked at: {folder.why}", shows)
+    if not folder.is_there:
+        return fail("files.missing", f"{path} cannot be made", f"ls -ld {quoted(_above(path))}")
+    if not folder.is_folder:
+        return fail("files.no_folder", f"{path} is not a folder", shows)
+    if folder.uid != uid:
+        whose = user_name(folder.uid)
+        mend = f"sudo chown -R {quoted(user_name(uid))} {quoted(path)}"
+        return fail("files.owner", f"{path} belongs to {whose}, and hived does not trust it", mend)
+    mode = f"mode {folder.mode:04o}"
+    if folder.mode & 0o022:
+        mend = f"chmod go-w {quoted(path)}"
+        return fail("files.mode", f"others may write to {path} ({mode})", mend)
+    if not folder.is_writable:
+        mend = f"chmod u+rwx {quoted(path)}" if folder.mode & 0o300 != 0o300 else shows
+        return fail("files.unwritable", f"{path} cannot be written ({mode})", mend)
+    return ok("files.folder", f"{path} is ours ({mode})")
 
 
 def _socket(facts: FilesFacts) -> Iterator[Finding]:
-    inside = facts.places.socket.startswith(f"{facts.places.runtime}/")
-    said = f"the socket's path has {facts.socket_bytes} of {SUN_PATH} bytes"
-    if inside:
+    if facts.places.socket.startswith(f"{facts.places.runtime}/"):
+        said = f"the socket's path has {facts.socket_bytes} of {SUN_PATH} bytes"
         yield ok("files.socket.length", said)
     else:
-        yield note(
-            "files.socket.length",
-            f"the runtime folder's path is too long: the socket is {facts.places.socket}",
-        )
+        said = f"the runtime folder's path is too long for a socket, which is {facts.places.socket}"
+        yield note("files.socket.length", said)
     if facts.has_socket and not facts.accepts and facts.lock.holder is None:
-        yield note(
-            "files.socket.stale", "an earlier hived left its socket; the next start replaces it", brief=False
-        )
+        said = "an earlier hived left its socket, which the next start replaces"
+        yield note("files.socket.stale", said, brief=False)
 
 
 def _lock(facts: FilesFacts) -> Iterator[Finding]:
@@ -236,16 +215,18 @@ def _lock(facts: FilesFacts) -> Iterator[Finding]:
     if holder is None:
         yield ok("files.lock", "nobody holds the lock" if facts.lock.is_there else "there is no lock yet")
     elif not facts.lock.is_hived:
-        yield warn(
-            "files.lock",
-            f"{holder.words} holds the lock, and is no hived that we know",
-            f"ps -fp {holder.pid}",
-        )
+        said = f"{holder.words} holds the lock, and is no hived"
+        yield fail("files.lock", said, f"ps -fp {holder.pid}")
     elif not facts.accepts:
-        yield warn(
-            "files.lock",
-            f"{holder.words} holds the lock and does not listen: it begins, ends or hangs",
-            f"kill {holder.pid} && sleep 1 && hived serve",
-        )
+        said = f"{holder.words} holds the lock and does not listen: it begins, ends or hangs"
+        yield warn("files.lock", said, f"kill {holder.pid} && sleep 1 && hived serve")
     else:
         yield ok("files.lock", f"{holder.words} holds the lock")
+
+
+def _above(path: str) -> str:
+    """Return the nearest folder above a path that is there."""
+    above = os.path.dirname(path)
+    while not os.path.lexists(above) and os.path.dirname(above) != above:
+        above = os.path.dirname(above)
+    return above

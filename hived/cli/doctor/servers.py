@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -18,8 +18,10 @@ from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, World
 
 DETOUR = 0.03
 """Seconds that ``localhost`` may cost more than ``127.0.0.1`` before it is told."""
-CONNECT = 1.5
+CONNECT = 1.0
 """Seconds that a connection may take."""
+MOST_PORTS = 16
+"""Ports to which the ways are measured."""
 
 _ABSENT = frozenset({"server.down", "server.owned_down", "server.not_installed", "server.maybe_on_host"})
 
@@ -30,78 +32,66 @@ class Detour(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     by_name: float | None
     """By the addresses of ``localhost`` in their order; ``None``: it does not get there."""
-    straight: float | None
-    """By 127.0.0.1; ``None``: nobody listens there."""
+    straight: float
+    """By 127.0.0.1."""
     first: str
     """The address that ``localhost`` means first."""
 
 
-class ServersFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read of the servers."""
-
-    world: World
-    owners: dict[str, Owner | None]
-    """Endpoint → who listens at its port, for servers of this device."""
-    detours: tuple[Detour, ...] = ()
+def read_owners(endpoints: Iterable[Endpoint]) -> dict[str, Owner]:
+    """Say who listens at the ports of this device's servers, by the endpoints' names. Blocks."""
+    near = [each for each in endpoints if _is_here(each)]
+    owners = {each.name: owner_of_port(*host_and_port(each.url)) for each in near}
+    return {name: owner for name, owner in owners.items() if owner is not None}
 
 
-def read_servers(world: World) -> ServersFacts:
-    """Look at the ports of this device's servers. Blocks."""
-    near = [each for each in world.endpoints if _is_here(each)]
-    return ServersFacts(
-        world=world,
-        owners={each.name: owner_of_port(*host_and_port(each.url)) for each in near},
-        detours=tuple(
-            measure(port)
-            for port in dict.fromkeys(host_and_port(each.url)[1] for each in near if each.state in CALLABLE)
-        )[:8],
-    )
+def read_detours(endpoints: Iterable[Endpoint]) -> tuple[Detour, ...]:
+    """Measure the ways to the ports of this device's servers, where somebody listens. Blocks."""
+    ports = dict.fromkeys(host_and_port(each.url)[1] for each in endpoints if _is_here(each))
+    return tuple(filter(None, map(measure, tuple(ports)[:MOST_PORTS])))
 
 
-def measure(port: int) -> Detour:
-    """Time connections to a port of this device. Blocks for ``CONNECT``, three times at most."""
+def measure(port: int) -> Detour | None:
+    """Time connections to a port of this device; ``None``: nobody listens there. Blocks."""
+    straight = _timed("127.0.0.1", port)
+    if straight is None:
+        return None
     try:
-        found = socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)
-        first = str(found[0][4][0])
+        first = str(socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
         first = ""
-    return Detour(
-        port=port, by_name=_timed("localhost", port), straight=_timed("127.0.0.1", port), first=first
-    )
+    return Detour(port=port, by_name=_timed("localhost", port), straight=straight, first=first)
 
 
-def check_servers(facts: ServersFacts) -> list[Finding]:
-    """Judge them."""
+def check_servers(world: World, owners: Mapping[str, Owner]) -> list[Finding]:
+    """Judge the servers. Pure."""
     found: list[Finding] = []
     absent: list[Endpoint] = []
-    for endpoint in facts.world.endpoints:
-        if _is_absent_guess(endpoint, facts.owners.get(endpoint.name)):
+    for endpoint in world.endpoints:
+        if _is_absent_guess(endpoint, owners.get(endpoint.name)):
             absent.append(endpoint)
         else:
-            found += _server(facts, endpoint)
-    found += _detours(facts.detours)
-    told = {
-        (each.reason.code, each.reason.message) for each in facts.world.endpoints if each.reason is not None
-    }
-    own = {(each.code, each.message) for endpoint in facts.world.endpoints for each in endpoint.warnings}
-    for problem in problems(facts.world):
-        key = (problem.code, problem.message)
-        if key not in told | own and not problem.code.startswith(
-            ("configuration.", "provider.plugin", "disk.", "address.")
-        ):
-            found.append(of_fault(problem, "warn"))
+            found += _server(world, endpoint, owners.get(endpoint.name))
+    found += _other_problems(world)
     if absent:
-        titles = list(dict.fromkeys(_title(facts.world, each) for each in absent))
-        found.append(
-            note("server.none", f"not running at their usual ports: {', '.join(titles)}", "", brief=not found)
-        )
-    if not facts.world.endpoints:
+        titles = dict.fromkeys(_title(world, each) for each in absent)
+        said = f"not running at their usual ports: {', '.join(titles)}"
+        found.append(note("server.none", said, brief=not found))
+    if not world.endpoints:
         found.append(note("server.none", "no server is named, and default ports are not looked at"))
     return found
 
 
-def _server(facts: ServersFacts, endpoint: Endpoint) -> Iterator[Finding]:
-    owner = facts.owners.get(endpoint.name)
+def _other_problems(world: World) -> Iterator[Finding]:
+    """Yield what is said of servers and nowhere else: of models, and of versions."""
+    reasons = [each.reason for each in world.endpoints if each.reason is not None]
+    told = [*reasons, *(warning for each in world.endpoints for warning in each.warnings)]
+    for problem in problems(msgspec.structs.replace(world, daemon=None, configuration=None)):
+        if problem not in told:
+            yield of_fault(problem, "warn")
+
+
+def _server(world: World, endpoint: Endpoint, owner: Owner | None) -> Iterator[Finding]:
     listens = f"; {owner.words} listens" if owner is not None and owner.words else ""
     if owner is not None and not owner.program and owner.is_other:
         listens = f"; a process of another user ({owner.user}) listens"
@@ -110,12 +100,8 @@ def _server(facts: ServersFacts, endpoint: Endpoint) -> Iterator[Finding]:
         version = f" {endpoint.version}" if endpoint.version else ""
         count = len(endpoint.models or ())
         models = f", {count} model{'' if count == 1 else 's'}" if endpoint.models is not None else ""
-        title = _title(facts.world, endpoint)
-        yield ok(
-            f"server.{endpoint.state}",
-            f"{where} is {endpoint.state} ({title}{version}{models}){listens}",
-            brief=True,
-        )
+        title = f"{_title(world, endpoint)}{version}{models}"
+        yield ok(f"server.{endpoint.state}", f"{where} is {endpoint.state} ({title}){listens}", brief=True)
     elif endpoint.reason is not None:
         problem = of_fault(endpoint.reason, _level(endpoint))
         yield msgspec.structs.replace(problem, what=f"{endpoint.name}: {problem.what}{listens}")
@@ -135,10 +121,13 @@ def _level(endpoint: Endpoint) -> Level:
     return "fail"
 
 
-def _detours(detours: tuple[Detour, ...]) -> Iterator[Finding]:
+def check_detours(detours: Iterable[Detour]) -> list[Finding]:
+    """Judge the ways. Pure."""
+    return list(_detours(detours))
+
+
+def _detours(detours: Iterable[Detour]) -> Iterator[Finding]:
     for each in detours:
-        if each.straight is None:
-            continue
         if each.by_name is None:
             yield warn(
                 "slow.localhost",

@@ -1,6 +1,6 @@
 """The last thing that happens to a text before it is seen: no secret of this environment is left in it. Pure.
 
-What the doctor reads was written by others too (logs, command lines, what a driver says), so that it is not
+What the doctor and ``hived logs`` read was written by others too (logs, command lines), so that it is not
 enough that hived itself writes no secret.
 """
 
@@ -13,12 +13,15 @@ MASK = "***"
 SHORTEST = 6
 """Characters from which the value of a variable is taken for a secret: a shorter one may be any word."""
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+_SECRET = re.compile(r"KEY(?!BOARD|MAP)|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 """``user:password@`` in a URL; a password may have an ``@`` of its own."""
-_BEARER = re.compile(r"(?i)\b(bearer\s+)\S+")
-_ASSIGNED = re.compile(r"(?i)((?:api[-_]?key|token|password|secret)[\"']?\s*[=:]\s*[\"']?)([^\s\"',;…]+)")
-_TYPICAL = re.compile(r"\b(?:sk|hf|gsk|xoxb|ghp)[-_][A-Za-z0-9_-]{8,}")
+_HEADER = re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{6,}")
+_ASSIGNED = re.compile(
+    r"(?i)((?:api[-_]?key|token|passwor[dt]|secret)[\"']?(?:\s*[=:]\s*|\s+)[\"']?)([^\s\"',;]{8,})"
+)
+"""From eight characters on: llama.cpp writes ``BOS token = 1``, which is none."""
+_TYPICAL = re.compile(r"\b(?:sk|hf|gsk|xox[abp]|gh[opsu]|glpat)[-_][A-Za-z0-9_-]{8,}")
 
 
 def masking(environment: Mapping[str, str], more: frozenset[str] = frozenset()) -> Callable[[str], str]:
@@ -38,7 +41,7 @@ def masking(environment: Mapping[str, str], more: frozenset[str] = frozenset()) 
     def masked(text: str) -> str:
         if pattern is not None:
             text = pattern.sub(MASK, text)
-        text = _BEARER.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", text))
+        text = _HEADER.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", text))
         return _TYPICAL.sub(MASK, _ASSIGNED.sub(rf"\1{MASK}", text))
 
     return masked
