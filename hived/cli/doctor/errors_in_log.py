@@ -69,6 +69,6 @@ def check_errors(facts: LogFacts) -> list[Finding]:
 
 def _why(entry: Entry) -> str:
     """Return what tells most of an error: the last line of a trace is the error itself."""
-    lines = [line for line in harmless(entry.text).splitlines() if line.strip()]
+    lines = [line.strip() for line in harmless(entry.text).splitlines() if line.strip()]
     first, last = (lines[0], lines[-1]) if lines else ("", "")
-    return (first if first == last else f"{first} … {last.strip()}")[:300]
+    return (first if first == last else f"{first} … {last}")[:300]

@@ -27,6 +27,7 @@ from hived.cli.doctor.servers import (
 )
 from hived.cli.doctor.service import (
     ServiceFacts,
+    again,
     check_path,
     check_service,
     check_variables,
@@ -170,12 +171,16 @@ def _service(facts: Mapping[str, object], environment: Mapping[str, str]) -> Ite
     yield from _missing("service.installed", "the service", service)
     if isinstance(service, ServiceFacts):
         yield from check_service(service)
-    here, there, variables = facts["programs"], facts.get("their_programs"), facts.get("variables")
+    known, variables = facts["known"], facts.get("variables")
+    daemon = known.world.daemon if isinstance(known, Known) else None
+    if daemon is None or not isinstance(variables, dict) or not variables:
+        return
+    mend = again(daemon)
+    here, there = facts["programs"], facts.get("their_programs")
     if isinstance(here, dict) and isinstance(there, dict):
-        yield from check_path(here, there)
-    if isinstance(variables, dict) and variables:
-        named_keys = configuration.named if isinstance(configuration, ConfigurationFacts) else frozenset()
-        yield from check_variables(environment, variables, named_keys)
+        yield from check_path(here, there, mend)
+    keys = configuration.named if isinstance(configuration, ConfigurationFacts) else frozenset()
+    yield from check_variables(environment, variables, keys, mend)
 
 
 def _files(facts: Mapping[str, object]) -> Iterator[Finding]:

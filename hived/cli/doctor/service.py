@@ -17,9 +17,12 @@ from hived.configuration.environment import from_environment
 from hived.machine.commands import run_bounded
 from hived.machine.owners import user_name
 from hived.service.templates import read_template
+from hived_client.vocabulary.world import Daemon
 
 PROGRAMS = ("ollama", "llama-server", "vllm", "lms", "nvidia-smi", "rocm-smi")
 """Programs that hived runs, or whose place it tells."""
+MANAGED = ("systemd", "launchd")
+"""Who looks after a daemon that is installed."""
 AGENT = "dev.hive.hived"
 MOST_BYTES = 65_536
 PATIENCE = 2.0
@@ -93,10 +96,10 @@ def programs_on(path: str) -> dict[str, str]:
     return {name: where for name, where in found.items() if where is not None}
 
 
-def check_path(here: Mapping[str, str], there: Mapping[str, str]) -> list[Finding]:
+def check_path(here: Mapping[str, str], there: Mapping[str, str], mend: str) -> list[Finding]:
     """Judge which programs the daemon finds, beside those that the caller does. Pure."""
     found = [
-        warn("service.path", f"hived does not find {name}, which is {where} for you", again())
+        warn("service.path", f"hived does not find {name}, which is {where} for you", mend)
         for name, where in here.items()
         if name not in there
     ]
@@ -113,7 +116,7 @@ def check_path(here: Mapping[str, str], there: Mapping[str, str]) -> list[Findin
 
 
 def check_variables(
-    here: Mapping[str, str], there: Mapping[str, str], keys: frozenset[str] = frozenset()
+    here: Mapping[str, str], there: Mapping[str, str], keys: frozenset[str], mend: str
 ) -> list[Finding]:
     """Judge whether the daemon has the caller's variables that matter: addresses and named keys. Pure.
 
@@ -125,7 +128,7 @@ def check_variables(
     names += [name for name in sorted(keys) if here.get(name) and there.get(name) != here[name]]
     how = {name: "with another" if there.get(name) else "without it" for name in names}
     return [
-        warn("service.variables", f"{name} is set for you, and hived was started {how[name]}", again())
+        warn("service.variables", f"{name} is set for you, and hived was started {how[name]}", mend)
         for name in names
     ]
 
@@ -135,9 +138,9 @@ def install() -> str:
     return "hived service install" if "service" in VERBS else "hived serve"
 
 
-def again() -> str:
-    """Return the command after which the daemon has this environment."""
-    return install()
+def again(daemon: Daemon) -> str:
+    """Return the command after which the daemon has the caller's environment."""
+    return install() if daemon.managed_by in MANAGED else f"kill {daemon.pid} && sleep 1 && hived serve"
 
 
 def version_of(interpreter: str) -> str | None:
