@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from hived.cli import VERBS
 from hived.cli.completion import whole_parser
+from hived_client.doors.paths import Places
 from hived_client.vocabulary.faults import CATALOGUE
 from tests.cli.words import hived
 
@@ -41,3 +45,24 @@ def test_every_command_in_a_hint_parses(hint: str, capsys: pytest.CaptureFixture
     if words == ["--help"]:
         return
     whole_parser().parse_args(words)
+
+
+def test_bash_completes_the_names_of_logs(environment: dict[str, str], where: Places, tmp_path: Path) -> None:
+    os.makedirs(where.logs)
+    Path(f"{where.logs}/ollama.log").write_text("")
+    program = tmp_path / "hived"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m hived "$@"\n')
+    program.chmod(0o755)
+    script = f"""{hived(environment, "completion", "bash").out}
+    COMP_WORDS=(hived logs o) COMP_CWORD=2
+    _shtab_hived hived o logs
+    echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=environment | {"PATH": f"{tmp_path}:{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("ollama\n", "")

@@ -349,8 +349,7 @@ CATALOGUE: dict[str, Row] = {
     "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("hived --help",)),
     "internal": Row(
         "hived made a mistake in {method!r}; the log has the trace.",
-        ("journalctl --user -u hived -e",),
-        darwin=("less ~/.local/state/hived/logs/hived.log",),
+        ("hived logs",),
     ),
     "draining": Row("hived is shutting down.", ("hived serve",), retryable=True),
     "lagged": Row("The events came faster than they were read.", ("hived events",), retryable=True),

@@ -6,13 +6,12 @@ from its beginning. One that was cut is read from its beginning again.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from hived.cli.logs.entries import Entry, of_daemon, of_journal, of_server
 from hived.cli.logs.sources import Journal, Source
@@ -45,7 +44,7 @@ def entries(source: Source, count: int, *, follow: bool = False) -> Iterator[Ent
         ) from error
     yield from map(read, lines)
     if follow:
-        yield from map(read, following(source.path, end))
+        yield from map(read, _following(source.path, end))
 
 
 def journal_words(journal: Journal, count: int, *, follow: bool = False) -> list[str]:
@@ -63,49 +62,86 @@ def last_lines(path: str, count: int) -> tuple[list[str], int]:
     """Return the last lines of a file, and where they end. Raises OSError."""
     with _open(path) as file:
         end = at = file.seek(0, os.SEEK_END)
-        data = b""
+        chunks: list[bytes] = []
+        ends = 0
         # One line end more than lines: what stands before the first of them is the rest of another line.
-        while at > 0 and data.count(b"\n") <= count and len(data) < MOST_BYTES:
+        while at > 0 and ends <= count and end - at < MOST_BYTES:
             begin = max(0, at - CHUNK)
             file.seek(begin)
-            data = file.read(at - begin) + data
+            chunks.append(file.read(at - begin))
+            ends += chunks[-1].count(b"\n")
             at = begin
-        lines = data.decode("utf-8", "replace").splitlines() if count else []
-        return lines[-count:], end
+    lines = b"".join(reversed(chunks)).split(b"\n")
+    if lines[-1] == b"":
+        del lines[-1]
+    return [_text(line) for line in lines[-count:]] if count else [], end
 
 
-def following(
-    path: str,
-    at: int,
-    wait: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[str]:
-    """Yield every line that is written after a place, for ever. A file that is gone is waited for."""
-    pending, heard = b"", clock()
-    file = None
-    while True:
-        if file is None:
-            with contextlib.suppress(OSError):
-                file = _open(path)
-                file.seek(at)
+class Followed:
+    """A file that grows, by its name."""
+
+    def __init__(self, path: str, at: int) -> None:
+        """``at``: what stands before is known already."""
+        self._path = path
+        self._at = at
+        self._file: io.FileIO | None = None
+        self._pending = b""
+        self._heard = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Followed {self._path}, {len(self._pending)} bytes of a line>"
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def read(self, now: float) -> list[str]:
+        """Return the lines that were written since the last time; ``now`` in seconds, by any clock."""
+        if self._file is None and not self._begin():
+            return []
+        assert self._file is not None
         # Asked before the reading: what is written between the two is then still read of the old one.
-        is_old = file is not None and _is_other(path, file.fileno())
-        while file is not None and (data := file.read(CHUNK)):
-            *whole, pending = (pending + data).split(b"\n")
-            yield from (line.decode("utf-8", "replace") for line in whole)
-            heard = clock()
-            if len(pending) > CHUNK:
-                heard = 0.0
-        if pending and (is_old or clock() - heard > UNFINISHED):
-            yield pending.decode("utf-8", "replace")
-            pending = b""
-        if file is not None and is_old:
-            file.close()
-            file, at = None, 0
-        elif file is not None and os.fstat(file.fileno()).st_size < file.tell():
-            file.seek(0)
-        else:
-            wait(POLL)
+        is_old = _is_other(self._path, self._file.fileno())
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._file.seek(0)
+        lines = self._lines(now)
+        if self._pending and (is_old or now - self._heard > UNFINISHED or len(self._pending) > CHUNK):
+            lines.append(_text(self._pending))
+            self._pending = b""
+        if is_old:
+            self.close()
+            self._at = 0
+            lines += self.read(now)
+        return lines
+
+    def _begin(self) -> bool:
+        try:
+            self._file = _open(self._path)
+        except OSError:
+            return False
+        self._file.seek(self._at)
+        return True
+
+    def _lines(self, now: float) -> list[str]:
+        assert self._file is not None
+        lines: list[bytes] = []
+        while data := self._file.read(CHUNK):
+            self._heard = now
+            *whole, self._pending = (self._pending + data).split(b"\n")
+            lines += whole
+        return [_text(line) for line in lines]
+
+
+def _following(path: str, at: int) -> Iterator[str]:
+    followed = Followed(path, at)
+    try:
+        while True:
+            yield from followed.read(time.monotonic())
+            time.sleep(POLL)
+    finally:
+        followed.close()
 
 
 def _lines_of_program(words: Sequence[str]) -> Iterator[str]:
@@ -120,8 +156,8 @@ def _lines_of_program(words: Sequence[str]) -> Iterator[str]:
         try:
             assert process.stdout is not None
             assert process.stderr is not None
-            yield from (line.decode("utf-8", "replace").rstrip("\n") for line in process.stdout)
-            said = process.stderr.read(CHUNK).decode("utf-8", "replace").strip()
+            yield from (_text(line).rstrip("\n") for line in process.stdout)
+            said = _text(process.stderr.read(CHUNK)).strip()
             if process.wait() != 0:
                 raise _unreadable("the journal", said.partition("\n")[0] or "journalctl says nothing")
         finally:
@@ -148,3 +184,7 @@ def _is_other(path: str, fd: int) -> bool:
     except OSError:
         return False
     return (now.st_dev, now.st_ino) != (was.st_dev, was.st_ino)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -81,7 +81,8 @@ def test_what_is_misspelt_is_told_with_what_was_meant() -> None:
         ("providers.x.numctx", "num_ctx"),
         ("providers.x.auto_start", "autostart"),
     ]
-    for odd in (None, [], {"hived": 1, "providers": []}, {"providers": {"x": None}}):
+    strange: tuple[object, ...] = (None, [], {"hived": 1, "providers": []}, {"providers": {"x": None}})
+    for odd in strange:
         assert list(misspelt_keys(odd)) == []
 
 
