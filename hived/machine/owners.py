@@ -15,7 +15,7 @@ import stat
 
 import msgspec
 
-from hived.machine.processes import find_listener, words_of
+from hived.machine.processes import find_listener, is_stopped, words_of
 
 _UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?=/|$)")
 _LISTEN = "0A"
@@ -40,6 +40,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """``system unit ollama.service``, ``user unit hived.service``; empty: none."""
     is_other: bool = False
     """Whether it belongs to another user."""
+    is_held: bool = False
+    """Whether it is held by SIGSTOP or a debugger: its sockets take connections, and nobody answers."""
 
     @property
     def words(self) -> str:
@@ -81,6 +83,7 @@ def owner_of_process(pid: int, root: str = "/") -> Owner:
         user=user_name(uid) if uid is not None else "",
         unit=unit_of_process(pid, root),
         is_other=uid is not None and uid != os.getuid(),
+        is_held=is_stopped(pid),
     )
 
 

@@ -63,11 +63,11 @@ def read_daemon(known: Known) -> Answers:
     return msgspec.structs.replace(seen, hello=hello, statistics=statistics)
 
 
-def check_daemon(known: Known, answers: Answers, version: str) -> list[Finding]:
-    """Judge it. Pure. ``version`` is that of this program."""
+def check_daemon(known: Known, answers: Answers, version: str, start: str = "hived serve") -> list[Finding]:
+    """Judge it. Pure. ``version`` is that of this program, ``start`` the command that starts a daemon."""
     if known.verdict not in RUNS:
         # Not a failure of its own: whoever asks without a daemon is answered too, only later and by less.
-        found = [warn("hived.running", "it is not running", "hived serve")]
+        found = [warn("hived.running", "it is not running", start)]
         if known.world.daemon is not None:
             found.append(ok("hived.last", f"the last one had version {known.world.daemon.version}"))
     else:
@@ -91,7 +91,7 @@ def _alive(daemon: Daemon | None, answers: Answers) -> Finding:
         problem = answers.problem or fault("daemon.unresponsive", why="it gave no greeting")
         restart = f"kill {daemon.pid} && sleep 1 && hived serve" if daemon is not None else problem.hint
         return msgspec.structs.replace(of_fault(problem, "fail"), fix=restart)
-    said = "it runs, and its snapshot cannot be read"
+    said = "it runs"
     if daemon is not None:
         lasting = duration(max(0.0, time.time() - daemon.started_at))
         by = {"client": "a program that needed it", "foreground": "hand"}

@@ -9,7 +9,7 @@ import msgspec
 
 from hived.cli.doctor.findings import Finding, note, ok, warn
 from hived.cli.logs.entries import Entry, harmless, of_daemon, of_journal
-from hived.cli.logs.reading import journal_words, last_lines
+from hived.cli.logs.reading import journal_words, last_lines, why_not
 from hived.cli.logs.sources import Journal, Source
 from hived.cli.rendering import duration
 from hived.machine.commands import run_bounded
@@ -29,6 +29,8 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The file, or the journal."""
     why: str = ""
     """Why it cannot be read."""
+    mend: str = ""
+    """What helps."""
     errors: tuple[Entry, ...] = ()
     now: float = 0.0
 
@@ -40,9 +42,9 @@ def read_errors(source: Source) -> LogFacts:
         words = [*journal_words(source, 20), "--priority=err", "--since=-24h"]
         done = run_bounded(words, seconds=PATIENCE)
         if done is None or done.code != 0:
-            first = done.err.strip().partition("\n")[0] if done is not None else "journalctl is not installed"
+            why, mend = why_not(done.err) if done is not None else ("journalctl cannot be run", "")
             late = f"it took longer than {PATIENCE:g} s"
-            return LogFacts(source=where, why=late if done is not None and done.is_late else first)
+            return LogFacts(source=where, why=late if done is not None and done.is_late else why, mend=mend)
         found: Iterable[Entry] = map(of_journal, done.out.splitlines())
         return LogFacts(source=where, errors=tuple(found), now=time.time())
     try:
@@ -56,7 +58,8 @@ def read_errors(source: Source) -> LogFacts:
 def check_errors(facts: LogFacts) -> list[Finding]:
     """Judge them: only those of the last day count. Pure."""
     if facts.why:
-        return [note("hived.log", f"the log cannot be read from {facts.source}: {facts.why}", "hived logs")]
+        said = f"the log cannot be read from {facts.source}: {facts.why}"
+        return [note("hived.log", said, facts.mend or "hived logs")]
     recent = [each for each in facts.errors if each.at is None or facts.now - each.at < RECENT]
     if not recent:
         return [ok("hived.log", f"no error in {facts.source} in the last day")]

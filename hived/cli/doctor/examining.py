@@ -33,6 +33,7 @@ from hived.cli.doctor.service import (
     check_variables,
     programs_on,
     read_service,
+    start_of,
 )
 from hived.cli.doctor.slowness import System, check_speed, read_system
 from hived.cli.logs.sources import find_log
@@ -123,7 +124,7 @@ def _hived(facts: Mapping[str, object]) -> Iterator[Finding]:
         yield from _missing("hived.hello", "whether hived answers", answers)
         answers = Answers()
     if isinstance(answers, Answers):
-        yield from check_daemon(known, answers, __version__)
+        yield from check_daemon(known, answers, __version__, start_of(facts.get("service")))
     if isinstance(log, LogFacts):
         yield from check_errors(log)
     elif isinstance(log, Fault):

@@ -173,10 +173,10 @@ def _why_not(candidate: Candidate, uid: int) -> str:
 def _safety(facts: FilesFacts) -> Iterator[Finding]:
     for folder in facts.folders:
         if not folder.can_be_made:
-            yield _safe(folder, facts.uid)
+            yield _safe(folder, facts)
 
 
-def _safe(folder: Folder, uid: int) -> Finding:
+def _safe(folder: Folder, facts: FilesFacts) -> Finding:
     path, shows = folder.path, f"ls -ld {quoted(folder.path)}"
     if folder.why:
         return fail("files.unreadable", f"{path} cannot be looked at: {folder.why}", shows)
@@ -184,9 +184,12 @@ def _safe(folder: Folder, uid: int) -> Finding:
         return fail("files.missing", f"{path} cannot be made", f"ls -ld {quoted(_above(path))}")
     if not folder.is_folder:
         return fail("files.no_folder", f"{path} is not a folder", shows)
-    if folder.uid != uid:
+    if folder.uid != facts.uid:
         whose = user_name(folder.uid)
-        mend = f"sudo chown -R {quoted(user_name(uid))} {quoted(path)}"
+        # In our own home it was left by a hived that somebody ran as root; elsewhere it may be anybody's.
+        is_home = path.startswith((f"{os.path.dirname(facts.places.home)}/", facts.places.state))
+        mend = f"sudo chown -R {quoted(user_name(facts.uid))} {quoted(path)}"
+        mend = mend if is_home else "export HIVED_RUNTIME_DIR=~/.hive/run"
         return fail("files.owner", f"{path} belongs to {whose}, and hived does not trust it", mend)
     mode = f"mode {folder.mode:04o}"
     if folder.mode & 0o022:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from hived.cli.doctor.findings import Finding, Level, note, of_fault, ok, warn
+from hived.cli.doctor.findings import Finding, Level, fail, note, of_fault, ok, warn
 from hived.cli.rendering import duration
 from hived.decisions.addresses import host_and_port
 from hived.decisions.transitions import problems
@@ -96,7 +96,10 @@ def _server(world: World, endpoint: Endpoint, owner: Owner | None) -> Iterator[F
     if owner is not None and not owner.program and owner.is_other:
         listens = f"; a process of another user ({owner.user}) listens"
     where = f"{endpoint.name} at {endpoint.url}"
-    if endpoint.state in CALLABLE:
+    if owner is not None and owner.is_held:
+        said = f"{where}: {owner.words} is held (SIGSTOP, or a debugger) and answers nobody"
+        yield fail("server.held", said, f"kill -CONT {owner.pid}")
+    elif endpoint.state in CALLABLE:
         version = f" {endpoint.version}" if endpoint.version else ""
         count = len(endpoint.models or ())
         models = f", {count} model{'' if count == 1 else 's'}" if endpoint.models is not None else ""

@@ -17,6 +17,7 @@ from hived.configuration.environment import from_environment
 from hived.machine.commands import run_bounded
 from hived.machine.owners import user_name
 from hived.service.templates import read_template
+from hived_client.doors.files import LAUNCHD_RESTART
 from hived_client.vocabulary.world import Daemon
 
 PROGRAMS = ("ollama", "llama-server", "vllm", "lms", "nvidia-smi", "rocm-smi")
@@ -138,6 +139,13 @@ def install() -> str:
     return "hived service install" if "service" in VERBS else "hived serve"
 
 
+def start_of(facts: object) -> str:
+    """Return the command that starts a daemon here, by what is known of its service."""
+    if not isinstance(facts, ServiceFacts) or facts.path is None:
+        return "hived serve"
+    return LAUNCHD_RESTART if facts.is_launchd else f"systemctl --user start {facts.name}"
+
+
 def again(daemon: Daemon) -> str:
     """Return the command after which the daemon has the caller's environment."""
     return install() if daemon.managed_by in MANAGED else f"kill {daemon.pid} && sleep 1 && hived serve"
@@ -179,7 +187,7 @@ def ask_systemd(unit: str, environment: Mapping[str, str], root: str = "/") -> M
     words = ("systemctl", "--user", "show", unit, "-p", names)
     done = run_bounded(words, seconds=PATIENCE, environment={**environment, "XDG_RUNTIME_DIR": runtime})
     if done is None:
-        return Manager(answers=False, is_there=False, why="systemctl is not installed")
+        return Manager(answers=False, is_there=False, why="systemctl cannot be run")
     if done.code != 0:
         said = done.err.strip().partition("\n")[0][:120] or "it says nothing"
         return Manager(answers=False, why=f"it took longer than {PATIENCE:g} s" if done.is_late else said)

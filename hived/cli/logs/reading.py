@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from hived.cli.logs.entries import Entry, of_daemon, of_journal, of_server
 from hived.cli.logs.sources import Journal, Source
+from hived.machine.owners import user_name
 from hived_client.errors import NotReady
 from hived_client.vocabulary.faults import fault, quoted
 
@@ -157,11 +158,18 @@ def _lines_of_program(words: Sequence[str]) -> Iterator[str]:
             assert process.stdout is not None
             assert process.stderr is not None
             yield from (_text(line).rstrip("\n") for line in process.stdout)
-            said = _text(process.stderr.read(CHUNK)).strip()
+            said = _text(process.stderr.read(CHUNK))
             if process.wait() != 0:
-                raise _unreadable("the journal", said.partition("\n")[0] or "journalctl says nothing")
+                raise _unreadable("the journal", *why_not(said))
         finally:
             process.kill()
+
+
+def why_not(said: str) -> tuple[str, str]:
+    """Return why the journal cannot be read, by what ``journalctl`` said, and what helps. Pure."""
+    why = said.strip().partition("\n")[0].rstrip(".") or "journalctl says nothing"
+    mend = f"sudo usermod -aG systemd-journal {user_name(os.getuid())}" if "permission" in why else ""
+    return why, mend
 
 
 def _unreadable(path: str, why: str, mend: str = "") -> NotReady:

@@ -103,7 +103,8 @@ def own_log(traces: Traces) -> Source:
     """Decide where the daemon's log is. Pure. Raises ``NotReady`` where there is none to be read."""
     level, _, unit = traces.unit.partition(" unit ")
     if traces.managed_by == "systemd" and not traces.output.startswith("/"):
-        return Journal(unit=unit or traces.installed or "hived.service", is_system=level == "system")
+        is_system = level == "system" and unit != traces.installed
+        return Journal(unit=unit or traces.installed or "hived.service", is_system=is_system)
     if traces.output.startswith("/") and not traces.output.startswith("/dev/"):
         return File(path=traces.output.removesuffix(" (deleted)"), is_own=True)
     if traces.output and traces.output != "/dev/null":

@@ -71,4 +71,4 @@ def test_a_journal_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pyt
     journalctl(tmp_path, "echo 'No journal files were opened' >&2; exit 1", monkeypatch)
     assert read_errors(Journal(unit="hived.service")).why == "No journal files were opened"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert read_errors(Journal(unit="hived.service")).why == "journalctl is not installed"
+    assert read_errors(Journal(unit="hived.service")).why == "journalctl cannot be run"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from hived.cli.doctor.folders import Candidate, FilesFacts, Folder, Lock, check_files, look_at, read_files
-from hived.machine.owners import Owner
+from hived.machine.owners import Owner, user_name
 from hived_client.doors.paths import Places, places
 from tests.cli.doctor.findings_of import only, seen
 
@@ -89,6 +89,17 @@ def test_every_candidate_is_told_with_why_it_is_not_used() -> None:
     assert "/run/user/9 is not there" in only(findings, "files.runtime.other").what
     assert "by the home" in only(findings, "files.runtime").what
     assert "on a disk" in only(findings, "files.runtime.home").what
+
+
+def test_only_what_is_in_ones_own_home_is_to_be_taken_over() -> None:
+    root = {"is_there": True, "is_folder": True, "uid": 0, "mode": 0o700}
+    for path, fix in (
+        ("/run/user/9/hived", "export HIVED_RUNTIME_DIR=~/.hive/run"),
+        ("/h/.local/state/hived", f"sudo chown -R {user_name(9)} /h/.local/state/hived"),
+        ("/s/logs", f"sudo chown -R {user_name(9)} /s/logs"),
+    ):
+        facts_of = facts(folders=(Folder(path=path, **root),))  # type: ignore[arg-type]
+        assert only(check_files(facts_of), "files.owner").fix == fix
 
 
 def test_what_lies_there_is_read_and_nothing_is_made(environment: dict[str, str], home: Path) -> None:

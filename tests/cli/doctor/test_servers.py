@@ -72,6 +72,12 @@ CASES: list[tuple[str, World, dict[str, Owner], list[str]]] = [
         {},
         ["warn model.failed"],
     ),
+    (
+        "one whose process is held",
+        server(state="starting", reason=fault("server.starting", title="Ollama", url=UP.url)),
+        {"ollama": Owner(pid=4, program="ollama", is_held=True)},
+        ["fail server.held"],
+    ),
     ("a version with a hole", server(version="0.1.0"), {}, ["warn server.vulnerable"]),
     ("no server at all", World(generation=1), {}, ["note server.none"]),
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hived.cli.logs.entries import Entry
-from hived.cli.logs.reading import Followed, entries, journal_words, last_lines
+from hived.cli.logs.reading import Followed, entries, journal_words, last_lines, why_not
 from hived.cli.logs.sources import File, Journal
 from hived_client.errors import NotReady
 
@@ -167,6 +167,21 @@ def test_a_journal_that_cannot_be_read_says_why(journalctl: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(journalctl.parent))
     with pytest.raises(NotReady, match="journalctl: No such file"):
         list(entries(Journal(unit="hived.service"), 5))
+
+
+@pytest.mark.parametrize(
+    ("said", "why", "helps"),
+    [
+        ("No journal files were opened due to insufficient permissions.\nmore", "No journal files", True),
+        ("Failed to open", "Failed to open", False),
+        ("", "journalctl says nothing", False),
+    ],
+)
+def test_what_opens_a_journal_is_told(said: str, why: str, helps: bool) -> None:
+    found, mend = why_not(said)
+    assert found.startswith(why)
+    assert not found.endswith(".")
+    assert mend.startswith("sudo usermod -aG systemd-journal ") is helps
 
 
 def test_a_unit_of_the_system_is_asked_for_as_one() -> None:
