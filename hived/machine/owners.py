@@ -100,7 +100,7 @@ def read_variables(pid: int, root: str = "/") -> dict[str, str]:
 
 def is_hived(words: tuple[str, ...]) -> bool:
     """Tell whether a command line is that of a daemon of ours."""
-    return words[-1:] != () and "serve" in words and any(_stem(word) == "hived" for word in words)
+    return "serve" in words and any(_stem(word) == "hived" for word in words)
 
 
 def program_in(words: tuple[str, ...]) -> str:

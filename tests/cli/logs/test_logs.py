@@ -35,12 +35,16 @@ def test_without_a_log_it_says_so(environment: dict[str, str], home: Path) -> No
 
 def test_the_log_of_a_running_daemon_is_found_wherever_it_goes(environment: dict[str, str]) -> None:
     configure(environment)
-    with Running(environment) as daemon:
+    with Running(environment | {"LAB_TOKEN": "only-the-daemon-has-it"}) as daemon:
+        with open(f"{environment['HOME']}/daemon.log", "a") as log:
+            log.write('{"event": "x", "why": "only-the-daemon-has-it"}\n')
         said = hived(environment, "logs", "--json")
     assert said.code == 0
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert {"at", "level", "event"} <= lines[0].keys()
-    assert lines[-1]["at"] > 1e9
+    assert lines[0]["at"] > 1e9
+    assert "why=***" in said.out
+    assert "only-the-daemon-has-it" not in said.out
     assert str(daemon.pid) in said.out
 
 
