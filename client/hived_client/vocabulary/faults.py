@@ -318,7 +318,7 @@ CATALOGUE: dict[str, Row] = {
     # The daemon
     "daemon.absent": Row("hived is not running, so this is the last that it knew.", ("hived serve",)),
     "daemon.not_running": Row("hived is not running.", ("hived serve",)),
-    "daemon.unresponsive": Row("hived does not answer ({why}).", ("hived status",), retryable=True),
+    "daemon.unresponsive": Row("hived does not answer ({why}).", ("hived doctor",), retryable=True),
     "daemon.not_installed": Row(
         "hived is not installed for this Python ({python}).", ("pip install hived-local",)
     ),

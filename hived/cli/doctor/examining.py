@@ -26,11 +26,13 @@ from hived.cli.doctor.servers import (
     read_owners,
 )
 from hived.cli.doctor.service import (
+    Programs,
     ServiceFacts,
     again,
     check_path,
     check_service,
     check_variables,
+    install,
     programs_on,
     read_service,
     start_of,
@@ -65,9 +67,9 @@ def examine(environment: Mapping[str, str]) -> Report:
     )
     facts |= gather(_readings(facts, environment), seconds=SECOND)
     configuration, variables = facts["configuration"], facts.get("variables")
-    named = configuration.named if isinstance(configuration, ConfigurationFacts) else frozenset()
+    keys = configuration.named if isinstance(configuration, ConfigurationFacts) else frozenset()
     theirs: dict[str, str] = variables if isinstance(variables, dict) else {}
-    return report(__version__, _sections(facts, environment), masking({**theirs, **environment}, named))
+    return report(__version__, _sections(facts, environment), masking({**theirs, **environment}, keys))
 
 
 def _readings(facts: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, Callable[[], object]]:
@@ -92,7 +94,7 @@ def _readings(facts: Mapping[str, object], environment: Mapping[str, str]) -> di
         }
         if daemon is not None and known.verdict in RUNS:
             readings["variables"] = lambda: read_variables(daemon.pid)
-            readings["their_programs"] = lambda: programs_on(read_variables(daemon.pid).get("PATH", ""))
+            readings["their_programs"] = lambda: _programs_of(daemon.pid)
     if isinstance(known, Known) and known.verdict in ("fresh", "lagging"):
         endpoints = known.world.endpoints
         readings["world"] = lambda: known.world
@@ -168,20 +170,21 @@ def _speed(facts: Mapping[str, object]) -> Iterator[Finding]:
 
 
 def _service(facts: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Finding]:
-    service, configuration = facts.get("service"), facts["configuration"]
+    service, configuration, known = facts.get("service"), facts["configuration"], facts["known"]
     yield from _missing("service.installed", "the service", service)
+    theirs = facts.get("their_programs")
     if isinstance(service, ServiceFacts):
         yield from check_service(service)
-    known, variables = facts["known"], facts.get("variables")
-    daemon = known.world.daemon if isinstance(known, Known) else None
-    if daemon is None or not isinstance(variables, dict) or not variables:
-        return
-    mend = again(daemon)
-    here, there = facts["programs"], facts.get("their_programs")
-    if isinstance(here, dict) and isinstance(there, dict):
-        yield from check_path(here, there, mend)
-    keys = configuration.named if isinstance(configuration, ConfigurationFacts) else frozenset()
-    yield from check_variables(environment, variables, keys, mend)
+        theirs = theirs or service.programs
+    daemon = known.world.daemon if isinstance(known, Known) and known.verdict in RUNS else None
+    mend = again(daemon) if daemon is not None else install()
+    ours = facts["programs"]
+    if isinstance(ours, Programs) and isinstance(theirs, Programs):
+        yield from check_path(ours, theirs, mend)
+    variables = facts.get("variables")
+    if isinstance(variables, dict) and variables:
+        keys = configuration.named if isinstance(configuration, ConfigurationFacts) else frozenset()
+        yield from check_variables(environment, variables, keys, mend)
 
 
 def _files(facts: Mapping[str, object]) -> Iterator[Finding]:
@@ -202,6 +205,11 @@ def _missing(check: str, what: str, fact: object) -> Iterator[Finding]:
         yield of_fault(fact.fault, "fail")
     else:
         yield warn(check, f"{what}: not known, {fact.why}")
+
+
+def _programs_of(pid: int) -> Programs | None:
+    path = read_variables(pid).get("PATH")
+    return programs_on(path) if path is not None else None
 
 
 def _read_log(known: Known, environment: Mapping[str, str]) -> LogFacts | Fault:

@@ -72,7 +72,9 @@ def of_fault(fault: Fault, level: Level) -> Finding:
 
 def report(version: str, sections: Iterable[Section], masked: Callable[[str], str]) -> Report:
     """Put the sections together, without any secret that was read on the way."""
-    kept = tuple(_masked(section, masked) for section in sections if section.findings)
+    told: set[tuple[str, str]] = set()
+    clean = (_masked(_new(section, told), masked) for section in sections)
+    kept = tuple(section for section in clean if section.findings)
     levels = [finding.level for section in kept for finding in section.findings]
     return Report(
         version=version,
@@ -80,6 +82,13 @@ def report(version: str, sections: Iterable[Section], masked: Callable[[str], st
         counts={level: levels.count(level) for level in LEVELS},
         sections=kept,
     )
+
+
+def _new(section: Section, told: set[tuple[str, str]]) -> Section:
+    """Leave out what another section has told: one cause may be met by several checks."""
+    new = tuple(each for each in section.findings if (each.check, each.what) not in told)
+    told |= {(each.check, each.what) for each in new}
+    return msgspec.structs.replace(section, findings=new)
 
 
 def _masked(section: Section, masked: Callable[[str], str]) -> Section:

@@ -45,6 +45,13 @@ class Manager(msgspec.Struct, frozen=True, kw_only=True):
     needs_reload: bool = False
 
 
+class Programs(msgspec.Struct, frozen=True, kw_only=True):
+    """What is found on a PATH."""
+
+    path: str
+    found: dict[str, str]
+
+
 class ServiceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of the service."""
 
@@ -63,6 +70,8 @@ class ServiceFacts(msgspec.Struct, frozen=True, kw_only=True):
     manager: Manager = Manager(answers=False, is_there=False)
     lingers: bool | None = None
     user: str = ""
+    programs: Programs | None = None
+    """What its daemon would find; ``None``: its PATH is not known."""
 
 
 def read_service(name: str, environment: Mapping[str, str], version: str) -> ServiceFacts:
@@ -81,6 +90,7 @@ def read_service(name: str, environment: Mapping[str, str], version: str) -> Ser
         manager=Manager(answers=False) if is_launchd else ask_systemd(label, environment),
         lingers=None if is_launchd else _lingers(),
         user=user_name(os.getuid()),
+        programs=programs_on(unit.path) if unit.path is not None else None,
     )
 
 
@@ -91,14 +101,15 @@ def check_service(facts: ServiceFacts) -> list[Finding]:
     return [*_installed_unit(facts), *_state(facts), *_linger(facts)]
 
 
-def programs_on(path: str) -> dict[str, str]:
+def programs_on(path: str) -> Programs:
     """Find the programs on a PATH. Blocks."""
     found = {name: shutil.which(name, path=path) if path else None for name in PROGRAMS}
-    return {name: where for name, where in found.items() if where is not None}
+    return Programs(path=path, found={name: where for name, where in found.items() if where is not None})
 
 
-def check_path(here: Mapping[str, str], there: Mapping[str, str], mend: str) -> list[Finding]:
+def check_path(ours: Programs, theirs: Programs, mend: str) -> list[Finding]:
     """Judge which programs the daemon finds, beside those that the caller does. Pure."""
+    here, there = ours.found, theirs.found
     found = [
         warn("service.path", f"hived does not find {name}, which is {where} for you", mend)
         for name, where in here.items()
@@ -111,8 +122,8 @@ def check_path(here: Mapping[str, str], there: Mapping[str, str], mend: str) -> 
             said = f"hived's {name} is {where}, and yours is {here[name]}"
             found.append(note("service.path", said, brief=False))
     same = ", ".join(name for name in there if here.get(name) == there[name])
-    if same:
-        found.append(ok("service.path", f"hived's PATH has {same}"))
+    has = f", where {same} is found as you find it" if same else ""
+    found.append(ok("service.path", f"hived's PATH is {theirs.path or 'empty'}{has}"))
     return found
 
 

@@ -76,7 +76,9 @@ def test_a_home_that_cannot_be_is_a_finding_and_no_end(environment: dict[str, st
     del environment["HIVED_RUNTIME_DIR"], environment["XDG_STATE_HOME"]
     found = levels(examine(environment | {"HOME": "/dev/null"}))
     assert (found["files.unreadable"], found["configuration.unreadable"]) == ("fail", "fail")
-    assert levels(examine(environment | {"HOME": "nowhere"}))["runtime.unsafe"] == "fail"
+    report = examine(environment | {"HOME": "nowhere"})
+    assert levels(report)["runtime.unsafe"] == "fail"
+    assert report.counts["fail"] == 1  # although three checks met it
 
 
 def test_a_daemon_is_greeted_and_a_held_one_is_told(environment: dict[str, str]) -> None:

@@ -175,8 +175,20 @@ def test_a_program_that_only_the_caller_finds_is_told(tmp_path: Path) -> None:
     findings = check_path(here, there, "mend")
     assert seen(findings) == ["warn service.path"]
     assert f"does not find ollama, which is {tmp_path}/mine/ollama for you" in findings[0].what
+    assert findings[1].what == f"hived's PATH is {tmp_path}/theirs"
     assert seen(check_path(there, here, "mend")) == ["note service.path"]
     assert seen(check_path(here, here, "mend")) == []
+    assert "where ollama is found as you find it" in check_path(here, here, "mend")[0].what
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a unit of systemd")
+def test_the_path_of_a_unit_is_told_although_nothing_runs(environment: dict[str, str], home: Path) -> None:
+    folder = home / ".config/systemd/user"
+    folder.mkdir(parents=True)
+    (folder / "hived-0a.service").write_text(INSTALLED)
+    read = read_service("hived-0a", environment, "1.0")
+    assert read.programs is not None
+    assert read.programs.path == "/v/bin:/usr/bin"
 
 
 def test_a_variable_that_the_daemon_lacks_is_told_by_its_name_alone() -> None:

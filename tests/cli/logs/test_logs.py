@@ -94,3 +94,27 @@ def test_a_reader_that_leaves_is_no_error(environment: dict[str, str], where: Pl
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_the_journal_is_followed_until_ctrl_c_and_its_program_ends_too(
+    environment: dict[str, str], home: Path
+) -> None:
+    unit = home / ".config/systemd/user/hived.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\n")
+    program = home / "bin/journalctl"
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh
+echo $$ > {home}/pid
+echo '{{"MESSAGE": "a.b x=1", "PRIORITY": "3", "__REALTIME_TIMESTAMP": "1"}}'
+exec sleep 600
+""")
+    program.chmod(0o755)
+    environment |= {"PATH": f"{program.parent}:{environment['PATH']}"}
+    words = [sys.executable, "-P", "-m", "hived", "logs", "--follow"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("  error    a.b  x=1\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert not Path(f"/proc/{(home / 'pid').read_text().strip()}").exists()
