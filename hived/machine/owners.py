@@ -110,7 +110,11 @@ def program_in(words: tuple[str, ...]) -> str:
     name = _stem(words[0])
     if re.fullmatch(r"(python|node|ruby|perl)[0-9.]*", name):
         if "-m" in words[:-1]:
-            return _stem(words[words.index("-m") + 1].partition(".")[0])
+            module = words[words.index("-m") + 1]
+            # Of our own it is the last part that tells: the daemon, or a server that it started.
+            return _stem(
+                module.rpartition(".")[2] if module.startswith("hived.") else module.partition(".")[0]
+            )
         script = next((word for word in words[1:] if not word.startswith("-")), None)
         # What follows -c is a program's own text, and no name.
         return _stem(script) if script is not None and "-c" not in words else name

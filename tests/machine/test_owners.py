@@ -51,6 +51,7 @@ def test_a_unit_is_named_by_the_group_of_its_process(cgroup: str, unit: str) -> 
 PROGRAMS: list[tuple[tuple[str, ...], str]] = [
     (("/usr/bin/ollama", "serve"), "ollama"),
     (("/v/bin/python3.11", "-P", "-m", "hived", "serve"), "hived"),
+    (("/v/bin/python", "-m", "hived.machine.embedded_llamacpp", "--port", "1"), "embedded_llamacpp"),
     (("/v/bin/python", "-m", "vllm.entrypoints.openai.api_server"), "vllm"),
     (("/v/bin/python", "/v/bin/vllm", "serve", "m"), "vllm"),
     (("python3", "-c", "import secret"), "python3"),

@@ -74,4 +74,5 @@ def _why(entry: Entry) -> str:
     """Return what tells most of an error: the last line of a trace is the error itself."""
     lines = [line.strip() for line in harmless(entry.text).splitlines() if line.strip()]
     first, last = (lines[0], lines[-1]) if lines else ("", "")
+    first = last if first.startswith("Traceback") else first
     return (first if first == last else f"{first} … {last}")[:300]

@@ -17,6 +17,8 @@ MARKS: dict[Level, str] = {"ok": "✓", "note": "·", "warn": "!", "fail": "✗"
 WORDS: dict[Level, str] = {"ok": "ok  ", "note": "note", "warn": "warn", "fail": "FAIL"}
 _COLOURS: dict[Level, str] = {"ok": "ready", "note": "sleeping", "warn": "starting", "fail": "failed"}
 """Level → the state in whose colour it is shown."""
+_PLAIN = str.maketrans({"…": "...", "→": "->", "·": "-", "µ": "u"})
+"""What stands for signs of our own where there is no UTF-8."""
 NARROWEST = 20
 """Columns below which nothing is broken into lines."""
 
@@ -52,6 +54,8 @@ def _finding(finding: Finding, width: int, *, marks: bool) -> Iterator[str]:
     mark, arrow = (MARKS[finding.level], "→") if marks else (WORDS[finding.level], "->")
     indent = " " * (len(mark) + 1)
     what, fix = shown(finding.what), f"{arrow} {shown(finding.fix)}" if finding.fix else ""
+    if not marks:
+        what, fix = what.translate(_PLAIN), fix.translate(_PLAIN)
     seen = coloured(mark, _COLOURS[finding.level])
     whole = f"{what}  {fix}" if fix else what
     if width < NARROWEST or columns(whole) + len(indent) <= width:

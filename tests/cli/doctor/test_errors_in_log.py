@@ -19,6 +19,12 @@ CASES: list[tuple[str, LogFacts, list[str], str]] = [
     ("none", LogFacts(source="/l", now=1.0), [], "no error in /l in the last day"),
     ("one", FACTS, ["warn hived.log"], "an error in /l, 1 min ago: job.crashed  job=look … ValueError: no"),
     (
+        "one that is nothing but a trace",
+        msgspec.structs.replace(FACTS, errors=(Entry(at=1000.0, event="a", text="\nTraceback:\n x\nE: no"),)),
+        ["warn hived.log"],
+        "ago: a  E: no",
+    ),
+    (
         "two",
         msgspec.structs.replace(FACTS, errors=(ERROR, ERROR)),
         ["warn hived.log"],

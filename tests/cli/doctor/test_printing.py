@@ -59,6 +59,10 @@ def test_marks_are_words_where_there_is_no_utf_8() -> None:
     lines = report_lines(made(*FINDINGS[:4]), 0, everything=False, marks=False)
     assert lines[1:4] == ["ok   this is well", "note this is worth knowing", "warn this suffers  -> mend it"]
     assert "\n".join(lines).isascii()
+    signs = made(warn("a", "927 µs … and so on", "export KEY=…"))
+    assert report_lines(signs, 0, everything=True, marks=False)[1] == (
+        "warn 927 us ... and so on  -> export KEY=..."
+    )
     assert can_write_marks("utf-8")
     for encoding in ("ascii", "latin-1", "cp1252", None, "no such"):
         assert not can_write_marks(encoding)
