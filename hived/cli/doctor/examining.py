@@ -14,7 +14,7 @@ from hived.cli.doctor.configuration import ConfigurationFacts, check_configurati
 from hived.cli.doctor.daemon import RUNS, Answers, check_daemon, read_daemon
 from hived.cli.doctor.disk import check_disks, models_folders, read_disks
 from hived.cli.doctor.errors_in_log import LogFacts, check_errors, read_errors
-from hived.cli.doctor.findings import Finding, Report, Section, of_fault, ok, report, warn
+from hived.cli.doctor.findings import Finding, Report, Section, of_fault, ok, report, unknown
 from hived.cli.doctor.folders import FilesFacts, check_files, read_files
 from hived.cli.doctor.gathering import Missing, gather
 from hived.cli.doctor.gpu import GpuFacts, check_gpu, named, read_gpu
@@ -204,7 +204,7 @@ def _missing(check: str, what: str, fact: object) -> Iterator[Finding]:
     if fact.fault is not None:
         yield of_fault(fact.fault, "fail")
     else:
-        yield warn(check, f"{what}: not known, {fact.why}")
+        yield unknown(check, what, fact.why, level="warn")  # a disk or a driver that hangs is worth a look
 
 
 def _programs_of(pid: int) -> Programs | None:

@@ -70,6 +70,11 @@ def of_fault(fault: Fault, level: Level) -> Finding:
     return Finding(check=fault.code, level=level, what=fault.message.removesuffix("."), fix=fault.hint)
 
 
+def unknown(check: str, what: str, why: str, *, level: Level = "note") -> Finding:
+    """Say that something could not be found out."""
+    return Finding(check=check, level=level, what=f"{what}: not known, {why}")
+
+
 def report(version: str, sections: Iterable[Section], masked: Callable[[str], str]) -> Report:
     """Put the sections together, without any secret that was read on the way."""
     told: set[tuple[str, str]] = set()
