@@ -17,7 +17,6 @@ from hived.configuration.environment import from_environment
 from hived.machine.commands import run_bounded
 from hived.machine.owners import user_name
 from hived.service.templates import read_template
-from hived_client.doors.files import LAUNCHD_RESTART
 from hived_client.vocabulary.world import Daemon
 
 PROGRAMS = ("ollama", "llama-server", "vllm", "lms", "nvidia-smi", "rocm-smi")
@@ -154,7 +153,8 @@ def start_of(facts: object) -> str:
     """Return the command that starts a daemon here, by what is known of its service."""
     if not isinstance(facts, ServiceFacts) or facts.path is None:
         return "hived serve"
-    return LAUNCHD_RESTART if facts.is_launchd else f"systemctl --user start {facts.name}"
+    agent = f"launchctl kickstart -k gui/$(id -u)/{facts.name}"
+    return agent if facts.is_launchd else f"systemctl --user start {facts.name}"
 
 
 def again(daemon: Daemon) -> str:
