@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import plistlib
+import re
 import socket
 import sys
 from pathlib import Path
@@ -26,8 +28,17 @@ from hived.service.templates import read_template
 from hived_client._version import __version__
 from tests.cli.doctor.findings_of import only, seen
 
-TEMPLATE = read_template("systemd")
-INSTALLED = TEMPLATE.replace("@PYTHON@", "/v/bin/python").replace("@PATH@", "/v/bin:/usr/bin")
+TEMPLATE = """# what is filled in stands between @
+[Unit]
+Description=hived
+[Service]
+Type=notify
+ExecStart=@PYTHON@ -P -m hived serve
+Environment=PYTHONUNBUFFERED=1 @VARIABLES@
+"""
+INSTALLED = TEMPLATE.replace("@PYTHON@", "/v/bin/python").replace(
+    "@VARIABLES@", '"PATH=/v/bin:/usr/bin" A=%%'
+)
 RUNS = Manager(answers=True, active="active", enabled="enabled")
 WELL = ServiceFacts(
     name="hived.service",
@@ -89,20 +100,23 @@ def test_each_service_is_judged(facts: ServiceFacts, expected: list[str]) -> Non
 
 def test_a_unit_says_its_interpreter_its_path_and_where_it_differs() -> None:
     assert read_unit(INSTALLED, TEMPLATE) == Unit(interpreter="/v/bin/python", path="/v/bin:/usr/bin")
-    edited = INSTALLED.replace("Type=notify\n", "Type=simple\n")
+    edited = INSTALLED.replace("Type=notify\n", "Type=simple\n; a remark\n")
     unit = read_unit(edited, TEMPLATE)
     assert unit.changed == ("[Service] Type=notify",)
     assert unit.added == ("[Service] Type=simple",)
-    assert (
-        read_unit("", TEMPLATE).changed[0] == "[Unit] Description=hived: what local models can run right now"
-    )
+    assert read_unit("", TEMPLATE).changed[0] == "[Unit] Description=hived"
+
+
+def test_the_shipped_unit_is_as_it_is_shipped_whatever_is_filled_in() -> None:
+    shipped = read_template("systemd")
+    unit = read_unit(re.sub("@[A-Z]+@", "/some/thing", shipped), shipped)
+    assert (unit.interpreter, unit.changed, unit.added) == ("/some/thing", (), ())
 
 
 def test_an_agent_says_its_interpreter_and_its_path() -> None:
-    unit = read_plist(read_template("launchd").replace("@PYTHON@", "/v/bin/python").encode())
-    assert unit is not None
-    assert unit.interpreter == "/v/bin/python"
-    assert unit.path == "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin"
+    agent = {"ProgramArguments": ["/v/bin/python", "-m"], "EnvironmentVariables": {"PATH": "/a:/b"}}
+    assert read_plist(plistlib.dumps(agent)) == Unit(interpreter="/v/bin/python", path="/a:/b")
+    assert read_plist(plistlib.dumps({})) == Unit()
     for broken in (b"", b"x", b"bplist00", b"<plist><array/></plist>"):
         assert read_plist(broken) is None
 
