@@ -6,6 +6,7 @@ fault says where it breaks. An entry that cannot be used is reported and does no
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -62,7 +63,7 @@ def read_settings(
     ``kinds`` are those of plug-ins, which an entry may name as it may hived's own.
     """
     try:
-        raw = _read(path)
+        raw = _read(path).removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         settings = _settings({}, path, environment, kinds)
         return settings, Configuration(path=path, state="missing", problems=settings.problems, loaded_at=now)
@@ -70,20 +71,34 @@ def read_settings(
         problem = fault("configuration.unreadable", path=path, why=error.strerror or "unknown")
         return _kept(last_good, path, environment, kinds, problem, now)
     try:
-        document = json.loads(raw.decode("utf-8-sig"))
+        document = json.loads(raw.decode())
     except json.JSONDecodeError as error:
-        problem = fault(
-            "configuration.broken", path=path, line=error.lineno, column=error.colno, why=error.msg
-        )
+        problem = _broken(path, error.lineno, error.colno, error.msg)
         return _kept(last_good, path, environment, kinds, problem, now)
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        problem = fault("configuration.broken", path=path, line=1, column=1, why=type(error).__name__)
+    except UnicodeDecodeError as error:
+        problem = _broken(path, *_position(raw, error.start), "a byte that is not UTF-8")
+        return _kept(last_good, path, environment, kinds, problem, now)
+    except (RecursionError, ValueError) as error:
+        # Valid, and more than Python reads; it does not say where.
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else "it has a number too long"
+        problem = fault("configuration.unreadable", path=path, why=what)
         return _kept(last_good, path, environment, kinds, problem, now)
     if not isinstance(document, dict):
         problem = fault("configuration.invalid", path=path, where="the whole file", why="is not an object")
         return _kept(last_good, path, environment, kinds, problem, now)
     settings = _settings(document, path, environment, kinds)
     return settings, Configuration(path=path, state="ok", problems=settings.problems, loaded_at=now)
+
+
+def _broken(path: str, line: int, column: int, why: str) -> Fault:
+    return fault("configuration.broken", path=path, line=line, column=column, why=why)
+
+
+def _position(raw: bytes, at: int) -> tuple[int, int]:
+    """Return the line and the column of a byte, both from 1; what comes before it is UTF-8."""
+    before = raw[:at]
+    line = before[before.rfind(b"\n") + 1 :]
+    return before.count(b"\n") + 1, len(line.decode()) + 1
 
 
 def _read(path: str) -> bytes:
