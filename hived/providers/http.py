@@ -210,7 +210,9 @@ def _unusable(error: Exception) -> Unusable:
             return Unusable("refused", "connection refused")
         if any(isinstance(cause, socket.gaierror) for cause in causes):
             return Unusable("dns", "the name is not known")
-        return Unusable("unreachable", _words(error))
+        # The error's own words are but that every address was tried; what the system says is behind it.
+        told = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "")
+        return Unusable("unreachable", (told[:1].lower() + told[1:200]) or _words(error))
     if isinstance(error, httpx.ConnectTimeout):
         return Unusable("unreachable", f"no connection within {CONNECT_TIMEOUT:g} s")
     if isinstance(error, httpx.TimeoutException):

@@ -137,6 +137,9 @@ def test_a_daemon_that_does_not_answer_leaves_the_file_with_a_warning(
     target, steps = given(where, failure, fresh=True)
     assert kinds(steps) == ["Ask"]
     assert warned(target) == ["daemon.unresponsive"]
+    assert isinstance(target, Target)
+    assert target.warnings[0].message.count("hived does not answer") == 1
+    assert not target.warnings[0].message.endswith(".).")
 
 
 def test_old_facts_of_a_daemon_that_does_not_answer_are_called_old(where: Places) -> None:

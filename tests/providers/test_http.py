@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -193,6 +194,13 @@ def test_why_there_is_no_connection_is_found_behind_the_error(cause: Exception, 
     error.__cause__ = OSError("between")
     error.__cause__.__cause__ = cause
     assert module._unusable(error).outcome.kind == kind
+
+
+def test_what_the_system_says_of_a_way_that_is_none_is_passed_on() -> None:
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = OSError("between")
+    error.__cause__.__cause__ = OSError(errno.ENETUNREACH, "Network is unreachable")
+    assert module._unusable(error).outcome.why == "network is unreachable"
 
 
 def test_errors_that_cause_each_other_in_a_circle_are_looked_at_once() -> None:

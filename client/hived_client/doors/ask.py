@@ -224,7 +224,8 @@ def _despite(view: View, found: Answer, error: HivedError) -> _Found:
     if isinstance(found, Refusal):
         return found, None, ()
     age = view.age(found.endpoint)
-    notes = [fault("daemon.unresponsive", why=error.message)]
+    silent = error.code == "daemon.unresponsive"
+    notes = [error.fault if silent else fault("daemon.unresponsive", why=error.message.rstrip("."))]
     if age is not None and not view.is_young(found.endpoint):
         notes.append(fault("facts.old", endpoint=found.endpoint, age=age))
     return found, age, tuple(notes)
