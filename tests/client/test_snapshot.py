@@ -356,3 +356,16 @@ def test_a_reader_that_is_dropped_leaves_no_descriptor_behind(tmp_path: Path) ->
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+def test_a_reader_that_outlives_its_modules_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "beat"
+    beat_at(path, 1)
+    reader = BeatReader()
+    reader.read(str(path))
+
+    with monkeypatch.context() as at_the_end:
+        at_the_end.setattr("hived_client.doors.beat.os", None)
+        reader.__del__()

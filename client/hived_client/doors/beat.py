@@ -153,7 +153,9 @@ class BeatReader:
         self._beat: Beat | None = None
 
     def __del__(self) -> None:
-        self.close()
+        # At the interpreter's end modules go first, and then the system closes what is open.
+        if os is not None:
+            self.close()
 
     def __repr__(self) -> str:
         return f"<BeatReader {self._path!r}>"
