@@ -130,6 +130,9 @@ def remember(world: World) -> World:
 def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> Endpoint:
     """Return the endpoint as it is after a look."""
     outcome, now = observation.outcome, observation.circumstances
+    if isinstance(outcome, Stranger) and outcome.seems == f" (it seems to be {kind.title})":
+        # No stranger, then: it may come to itself, and "is not X, it seems to be X" would help nobody.
+        outcome = NoAnswer(kind="broken", why=f"it is {kind.title}, and does not answer as that does")
     match outcome:
         case Heard():
             after = replace(

@@ -264,6 +264,14 @@ def test_a_stranger_on_a_guessed_port_is_told_nothing_of() -> None:
     assert "vLLM" in found.reason.message
 
 
+@pytest.mark.parametrize("source", ["default", "configuration"])
+def test_what_seems_to_be_what_it_should_be_is_no_stranger_but_broken(source: Source) -> None:
+    found = after(lab("ready", source, models=MODELS), Stranger(seems=" (it seems to be llama.cpp)"))
+    assert found.state == "failed"
+    assert found.reason is not None
+    assert found.reason.message.endswith("it is llama.cpp, and does not answer as that does.")
+
+
 def test_an_endpoint_of_an_unknown_provider_is_still_spoken_of() -> None:
     odd = replace(lab(), provider="unheard_of")
     assert after(odd, no("refused")).reason == fault(
