@@ -12,7 +12,7 @@ import msgspec
 
 from hived.decisions.addresses import locality_of, place
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import KINDS, ProviderKind, kind_of_prefix
+from hived_client.vocabulary.kinds import KINDS, OPENAI_COMPATIBLE, ProviderKind, kind_of_prefix
 from hived_client.vocabulary.world import SLOTS, Endpoint, Process, Source
 
 Place = tuple[str, int, str]
@@ -69,7 +69,7 @@ def expected(
                 source=each.source,
                 origin=each.origin,
                 locality=locality_of(each.url),
-                key_ref=each.key_ref,
+                key_ref=_key_of(each, others.get(where, ())),
                 process=(process := each.process or _process_of(others.get(where, ()))),
                 state="starting" if process is not None else "unknown",
             )
@@ -106,6 +106,16 @@ def conflicts(given: Iterable[Given], path: str) -> tuple[Fault, ...]:
 def _process_of(others: Iterable[Given]) -> Process | None:
     """Return the process that hived started at an address which somebody else named first."""
     return next((each.process for each in others if each.process is not None), None)
+
+
+def _key_of(first: Given, others: Iterable[Given]) -> str | None:
+    """Return the variable of the key: the first that is named for this server, under whatever name.
+
+    One that is named for another kind of server at this address is for that kind alone; what is only said
+    to speak OpenAI's dialect, as Hive's own sections do, is of any kind.
+    """
+    kinds = (first.provider, OPENAI_COMPATIBLE.name)
+    return next((e.key_ref for e in (first, *others) if e.key_ref is not None and e.provider in kinds), None)
 
 
 def _aliases(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hived.decisions.expected import Given, conflicts, expected
@@ -126,6 +127,27 @@ def test_an_alias_belongs_to_one_server() -> None:
 def ours(name: str, url: str = "http://h:1", provider: str = "llamacpp") -> Given:
     origin = f"providers.{name}.api_base"
     return Given(name=name, provider=provider, url=url, source="configuration", origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("providers", "keys", "key"),
+    [
+        (("vllm", "vllm"), (None, "B"), "B"),
+        (("vllm", "vllm"), ("A", "B"), "A"),
+        # Hive's own section on the server that `providers` names without a key.
+        (("vllm", "openai_compatible"), (None, "B"), "B"),
+        (("openai_compatible", "vllm"), (None, "B"), None),
+        (("vllm", "llamacpp"), (None, "B"), None),
+    ],
+)
+def test_the_key_of_a_server_may_be_named_under_another_of_its_names(
+    providers: tuple[str, str], keys: tuple[str | None, str | None], key: str | None
+) -> None:
+    each = [
+        msgspec.structs.replace(given(name, provider=provider), key_ref=named)
+        for name, provider, named in zip(("one", "other"), providers, keys, strict=True)
+    ]
+    assert [e.key_ref for e in expected(each, watched=(), guess=False)] == [key]
 
 
 @pytest.mark.parametrize(
