@@ -286,11 +286,12 @@ class Monitor:
         return False
 
     def _plan(self, endpoint: Endpoint) -> Plan:
+        kind = kind_named(endpoint.provider, self._store.world.kinds)
         return plan(
             endpoint,
             failures=self._failures,
             now=self._clock.wall(),
-            watched=self._watched,
+            watched=self._watched and not (kind is not None and kind.stops_listening),
             random=self._random,
         )
 

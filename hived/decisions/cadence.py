@@ -51,7 +51,7 @@ def plan(
     """Decide what comes next.
 
     ``failures``: looks in a row that brought no answer. ``now``: seconds since the epoch. ``watched``:
-    the end of the server's process is told by the system. ``random``: a number from 0 to 1.
+    that the server goes away is told by the system, with its process. ``random``: a number from 0 to 1.
     """
     jitter = 1.0 + JITTER * (2.0 * random() - 1.0)
     near = (

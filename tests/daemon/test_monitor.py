@@ -116,6 +116,16 @@ async def test_a_server_on_another_machine_is_only_looked_at() -> None:
         assert (len(bench.server.looks), bench.server.knocks, bench.server.sought) == (40, [], [])
 
 
+async def test_a_server_that_its_program_can_close_is_knocked_at_although_the_program_is_seen() -> None:
+    """LM Studio stays open when its server is stopped."""
+    async with watching(FakeServer(visible=True), replace(lab(), provider="lm_studio")) as bench:
+        await bench.until(10.0)
+        assert [round(at, 3) for at in bench.server.knocks] == [2.0, 4.0, 6.0, 8.0]
+        bench.server.outcome, bench.server.listening = REFUSED, False
+        await bench.until(12.1)
+        assert bench.endpoint.state == "down"
+
+
 async def test_the_jitter_moves_knocks_and_never_makes_more_than_four_looks_a_minute() -> None:
     chances = iter([0.0, 1.0, 0.25, 0.75] * 10_000)
     async with watching(FakeServer(), chance=lambda: next(chances)) as bench:

@@ -55,6 +55,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The same on macOS, where that is another."""
     listens_late: bool = False
     """Whether it takes its port long before it accepts connections there: refused may mean starting."""
+    stops_listening: bool = False
+    """Whether it can stop serving while its program stays open: that the program lives is too little then."""
     silent_start: float = 0.0
     """Seconds for which a server that has just been started may accept connections and not answer yet."""
 
@@ -117,6 +119,7 @@ LM_STUDIO = ProviderKind(
     load="lms load {model} --context-length {asked}",
     pull="lms get {model}",
     placement="lms ps",
+    stops_listening=True,
     install="curl -fsSL https://lmstudio.ai/install.sh | bash",
 )
 OPENAI_COMPATIBLE = ProviderKind(
@@ -126,6 +129,7 @@ OPENAI_COMPATIBLE = ProviderKind(
     litellm="openai",
     api_path="/v1",
     placeholder_key="sk-no-key-required",
+    stops_listening=True,
 )
 
 KINDS: tuple[ProviderKind, ...] = (OLLAMA, VLLM, LM_STUDIO, LLAMACPP, OPENAI_COMPATIBLE)
