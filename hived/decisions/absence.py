@@ -47,9 +47,17 @@ def why_down(
         if program.owner:
             return fault("server.owned_down", **known, owner=program.owner)
         return fault("server.down", **known)
+    if _was_here(endpoint):
+        # In an environment or a container of its own: where we looked is not all there is.
+        return fault("server.down", **known)
     if now.inside is not None:
         return fault("server.maybe_on_host", **known | _on_host(endpoint, now.inside))
     return fault("server.not_installed", **known, install=kind.install, install_darwin=kind.install_darwin)
+
+
+def _was_here(endpoint: Endpoint) -> bool:
+    """Tell whether a server of this kind has answered at this address before."""
+    return endpoint.version is not None or endpoint.mode is not None
 
 
 _LOOPBACKS = {"127.0.0.1": ("::1",), "::1": ("127.0.0.1",), "localhost": ("127.0.0.1", "::1")}

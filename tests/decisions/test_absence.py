@@ -26,6 +26,7 @@ ELSEWHERE = Installation(found=True, path="/opt/o/ollama", start="/opt/o/ollama 
 def why(url: str = HERE, source: Source = "configuration", origin: str = "", **facts: object) -> Fault:
     process = facts.pop("process", None)
     known = facts.pop("known", None)
+    version, mode = facts.pop("version", None), facts.pop("mode", None)
     endpoint = Endpoint(
         name="ollama",
         provider="ollama",
@@ -34,6 +35,8 @@ def why(url: str = HERE, source: Source = "configuration", origin: str = "", **f
         origin=origin,
         process=process,  # type: ignore[arg-type]
         installation=known,  # type: ignore[arg-type]
+        version=version,  # type: ignore[arg-type]
+        mode=mode,  # type: ignore[arg-type]
     )
     now = Circumstances(at=1.0, **facts)  # type: ignore[arg-type]
     return why_down(endpoint, now, OLLAMA, fault_fields(endpoint, OLLAMA))
@@ -91,6 +94,13 @@ def test_a_guest_is_shown_the_way_to_its_host(inside: str, hint: str) -> None:
     found = why(installation=MISSING, inside=inside)
     assert (found.code, found.hint) == ("server.maybe_on_host", hint)
     assert "?" not in found.message
+
+
+@pytest.mark.parametrize("seen", [{"version": "0.32.1"}, {"mode": "v1"}])
+@pytest.mark.parametrize("inside", [None, "wsl", "docker"])
+def test_what_has_answered_here_is_not_said_to_be_missing(seen: dict[str, str], inside: str | None) -> None:
+    found = why(installation=MISSING, inside=inside, **seen)
+    assert (found.code, found.hint) == ("server.down", "ollama serve")
 
 
 def test_of_a_server_elsewhere_this_machine_knows_nothing() -> None:
