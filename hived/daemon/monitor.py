@@ -23,7 +23,7 @@ from hived.daemon.watching import ProcessWatch
 from hived.decisions.absence import other_loopbacks, shown_address
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.cadence import Plan, backoff, plan
-from hived.decisions.outcomes import Circumstances, NoAnswer, Observation, Outcome
+from hived.decisions.outcomes import Circumstances, Locked, NoAnswer, Observation, Outcome
 from hived.decisions.transitions import observe, same_place, shelve
 from hived.providers.base import Probe
 from hived_client.vocabulary.kinds import kind_named
@@ -212,6 +212,8 @@ class Monitor:
         """Gather what else is known, from this machine too where the endpoint is on it."""
         asked = self._surroundings
         known = self._background.circumstances(endpoint)
+        if asked is not None and isinstance(outcome, Locked) and endpoint.key_ref is not None:
+            known = msgspec.structs.replace(known, key_unset=not asked.has_variable(endpoint.key_ref))
         if asked is None or locality_of(endpoint.url) != "device":
             return known
         if not isinstance(outcome, NoAnswer):

@@ -59,6 +59,10 @@ class Surroundings(Protocol):
         """Say when a process began that will listen at a port only later; ``None`` where there is none."""
         ...
 
+    def has_variable(self, name: str) -> bool:
+        """Tell whether a variable is set where hived runs."""
+        ...
+
 
 class ThisMachine:
     """The machine that the daemon runs on."""
@@ -103,6 +107,9 @@ class ThisMachine:
             if self._scanned is None or anyio.current_time() - self._scanned >= SCAN_EVERY:
                 await self._scan()
         return min((began for own, began in self._launching if own == port), default=None)
+
+    def has_variable(self, name: str) -> bool:
+        return bool(self._environment.get(name, "").strip())
 
     async def _scan(self) -> None:
         self.scans += 1

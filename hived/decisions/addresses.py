@@ -77,6 +77,11 @@ def locality_of(url: str) -> Locality | None:
     return "lan" if address.is_private or address.is_link_local else "internet"
 
 
+def may_have_key(url: str) -> bool:
+    """Tell whether a key may be sent there: never in the clear to where it may leave this network."""
+    return url.startswith("https:") or locality_of(url) in ("device", "lan")
+
+
 def place(url: str) -> tuple[str, int, str]:
     """Return what two URLs of the same server have in common: ``localhost`` is ``127.0.0.1``.
 

@@ -69,6 +69,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """When a process began (seconds since the epoch) that will listen there and does not yet."""
     forwarder: str = ""
     """The program that listens there, where that hands connections on to who knows where."""
+    key_unset: bool = False
+    """Whether the variable that names the server's key is not set where hived runs."""
     other: str = ""
     """The same port at the other family's loopback (``127.0.0.1:11434``), where that accepts."""
     installation: Installation | None = None

@@ -14,6 +14,7 @@ import msgspec
 from hived.decisions.absence import why_down
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.configured import is_in_use, missing_models
+from hived.decisions.locks import locked
 from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
 from hived_client.resolution import fault_fields
 from hived_client.vocabulary.advisories import vulnerable
@@ -38,7 +39,7 @@ def observe(world: World, observation: Observation) -> World:
     """Take in what one look at an endpoint showed. An endpoint that is gone changes nothing."""
     for position, endpoint in enumerate(world.endpoints):
         if endpoint.name == observation.endpoint:
-            after = judge(endpoint, observation, _kind(world, endpoint))
+            after = judge(endpoint, observation, _kind(world, endpoint), world.daemon)
             return world if after == endpoint else _with_endpoint(world, position, after)
     return world
 
@@ -127,8 +128,10 @@ def remember(world: World) -> World:
     return replace(world, endpoints=endpoints, daemon=None, problems=())
 
 
-def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> Endpoint:
-    """Return the endpoint as it is after a look."""
+def judge(
+    endpoint: Endpoint, observation: Observation, kind: ProviderKind, daemon: Daemon | None = None
+) -> Endpoint:
+    """Return the endpoint as it is after a look. ``daemon``: who looked."""
     outcome, now = observation.outcome, observation.circumstances
     if isinstance(outcome, Stranger) and outcome.seems == f" (it seems to be {kind.title})":
         # No stranger, then: it may come to itself, and "is not X, it seems to be X" would help nobody.
@@ -148,7 +151,7 @@ def judge(endpoint: Endpoint, observation: Observation, kind: ProviderKind) -> E
                 warnings=_forwarded(endpoint, now, kind),
             )
         case Locked():
-            problem = fault("server.unauthorised", **fault_fields(endpoint, kind))
+            problem = locked(endpoint, now, daemon, fault_fields(endpoint, kind))
             after = replace(
                 endpoint,
                 state="unauthorised",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hived.decisions.addresses import locality_of
+from hived.decisions.addresses import locality_of, may_have_key
 from hived.providers.http import FAR_TIMEOUT, LOOK_TIMEOUT
 from hived_client.vocabulary.world import Endpoint
 
@@ -24,8 +24,6 @@ def key_for(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
     The address decides, not what was last believed of it: a gateway's locality is unknown, and the
     server that comes back in its place must get its key.
     """
-    if endpoint.key_ref is None:
-        return None
-    if locality_of(endpoint.url) not in ("device", "lan") and not endpoint.url.startswith("https:"):
+    if endpoint.key_ref is None or not may_have_key(endpoint.url):
         return None
     return environment.get(endpoint.key_ref, "").strip() or None

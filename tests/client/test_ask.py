@@ -278,6 +278,61 @@ def test_what_was_down_may_be_up_again_and_a_connection_tells(where: Places, sta
         assert warned(given(where, None)[0])[-1] == "daemon.absent"
 
 
+LOCKED = msgspec.structs.replace(
+    LAB,
+    state="unauthorised",
+    key_ref="LAB_KEY",
+    reason=fault("server.key_unset", title="vLLM", url="u", variable="LAB_KEY"),
+)
+CLOSED = Resolved(generation=2, refusal=Refusal(fault=LOCKED.reason or fault("internal"), endpoint="lab"))
+KEYED = {"LAB_KEY": "sesame"}
+
+
+@pytest.mark.parametrize(
+    ("models", "private", "warnings"),
+    [
+        (LAB.models, False, []),
+        (LAB.models, True, []),
+        (None, False, ["model.unverified"]),
+        ((), False, ["model.unverified"]),
+        ((Model(name="another"),), False, ["model.unverified"]),
+    ],
+)
+def test_who_has_the_key_that_hived_has_not_is_not_refused_for_that(
+    where: Places, models: tuple[Model, ...] | None, private: bool, warnings: list[str]
+) -> None:
+    publish(where, world(msgspec.structs.replace(LOCKED, models=models)))
+    target, steps = given(where, CLOSED, None, environment=KEYED, private=private)
+    assert kinds(steps) == ["Ask", "Connect"]
+    assert warned(target) == warnings
+    assert isinstance(target, Target)
+    assert (target.api_key, target.name, target.state) == ("sesame", "x", "unknown")
+
+
+def test_a_model_behind_a_key_that_nobody_has_seen_is_not_private(where: Places) -> None:
+    publish(where, world(msgspec.structs.replace(LOCKED, models=None)))
+    error, _ = given(where, CLOSED, environment=KEYED, private=True)
+    assert isinstance(error, NotReady)
+    assert error.code == "model.remote"
+
+
+@pytest.mark.parametrize("reason", ["server.unauthorised", "server.key_withheld"])
+def test_a_key_that_is_not_taken_or_not_to_be_sent_opens_nothing(where: Places, reason: str) -> None:
+    closed = fault(reason, title="vLLM", url="u", variable="LAB_KEY", key_ref="LAB_KEY")
+    publish(where, world(msgspec.structs.replace(LOCKED, reason=closed)))
+    no = Resolved(generation=2, refusal=Refusal(fault=closed, endpoint="lab"))
+    error, steps = given(where, no, environment=KEYED)
+    assert isinstance(error, NotReady)
+    assert (error.code, kinds(steps)) == (reason, ["Ask"])
+
+
+def test_who_has_the_key_is_not_refused_when_hived_has_ended_either(where: Places) -> None:
+    write_snapshot(where, world(LOCKED), path=where.last_known)
+    target, steps = given(where, None, environment=KEYED)
+    assert kinds(steps) == ["Connect"]
+    assert warned(target) == ["daemon.absent"]
+
+
 @pytest.mark.parametrize("state", ["loading", "downloading", "failed"])
 def test_what_a_dead_daemon_last_saw_of_a_load_does_not_last_for_ever(where: Places, state: Any) -> None:
     old = endpoint("lab", "vllm", "x", state="ready")

@@ -119,10 +119,10 @@ async def test_a_server_on_another_machine_is_only_looked_at() -> None:
 async def test_a_server_that_its_program_can_close_is_knocked_at_although_the_program_is_seen() -> None:
     """LM Studio stays open when its server is stopped."""
     async with watching(FakeServer(visible=True), replace(lab(), provider="lm_studio")) as bench:
-        await bench.until(10.0)
+        await bench.until(9.0)
         assert [round(at, 3) for at in bench.server.knocks] == [2.0, 4.0, 6.0, 8.0]
         bench.server.outcome, bench.server.listening = REFUSED, False
-        await bench.until(12.1)
+        await bench.until(10.5)
         assert bench.endpoint.state == "down"
 
 

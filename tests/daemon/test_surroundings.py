@@ -46,6 +46,7 @@ class FakeMachine:
     installation: Installation | None = None
     program: str | None = ""
     launching: float | None = None
+    variables: tuple[str, ...] = ()
     placed: list[float] = field(default_factory=list)
     asked: list[float] = field(default_factory=list)
     scanned: list[float] = field(default_factory=list)
@@ -64,6 +65,9 @@ class FakeMachine:
         self.scanned.append(anyio.current_time())
         await anyio.lowlevel.checkpoint()
         return self.launching
+
+    def has_variable(self, name: str) -> bool:
+        return name in self.variables
 
 
 class Bench:

@@ -99,7 +99,7 @@ def test_a_guest_is_shown_the_way_to_its_host(inside: str, hint: str) -> None:
 @pytest.mark.parametrize("seen", [{"version": "0.32.1"}, {"mode": "v1"}])
 @pytest.mark.parametrize("inside", [None, "wsl", "docker"])
 def test_what_has_answered_here_is_not_said_to_be_missing(seen: dict[str, str], inside: str | None) -> None:
-    found = why(installation=MISSING, inside=inside, **seen)
+    found = why(installation=MISSING, inside=inside, **seen)  # type: ignore[arg-type]
     assert (found.code, found.hint) == ("server.down", "ollama serve")
 
 

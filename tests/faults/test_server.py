@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from hived_client.vocabulary.faults import Fault
-from tests.faults.asking import Shared, at, refusal, resolved
+from tests.daemon.running import configure
+from tests.faults.asking import Shared, at, refusal, resolved, settled
 from tests.faults.provoking import provokes
 from tests.servers.loading import LlamaCppLoading
 from tests.servers.loopback import Reply, Request
@@ -106,12 +108,35 @@ def test_no_key(shared: Shared) -> Fault:
 
 
 @provokes("server.unauthorised", "a llama.cpp server with a key, and another one in the variable")
-def test_wrong_key(shared: Shared) -> Fault:
-    with LlamaCppLoading("tiny") as server:
+def test_wrong_key(home: Path) -> Fault:
+    with LlamaCppLoading("tiny") as server, settled(home, LAB_KEY="another") as daemon:
         server.finish()
         server.require_key("secret")
-        entry = at(server.url, api_key_env_var="LAB_KEY")
-        return shared.refusal({"llamacpp": entry}, "llamacpp/tiny")
+        configure(daemon.environment, {"llamacpp": at(server.url, api_key_env_var="LAB_KEY")})
+        daemon.client.reload()
+        return refusal(daemon.client, "llamacpp/tiny")
+
+
+@provokes(
+    "server.key_unset", "a vLLM with a key, and the variable is set neither for hived nor for the caller"
+)
+def test_unset_key(shared: Shared) -> Fault:
+    with Vllm() as server:
+        server.require_key("secret")
+        return shared.refusal({"vllm": at(server.url, api_key_env_var="LAB_KEY")}, "vllm/tiny-random")
+
+
+@provokes(
+    "server.key_withheld", "a vLLM with a key, at a name of which nobody knows where it is, without TLS"
+)
+def test_withheld_key(home: Path) -> Fault:
+    with Vllm() as server, settled(home, LAB_KEY="secret") as daemon:
+        server.require_key("secret")
+        # An old way to write 127.0.0.1, which the system resolves as it does any name.
+        entry = at(server.url.replace("127.0.0.1", "0x7f.1"), api_key_env_var="LAB_KEY")
+        configure(daemon.environment, {"lab": {"like": "vllm"} | entry})
+        daemon.client.reload()
+        return refusal(daemon.client, "lab/tiny-random")
 
 
 @provokes("server.wrong", "a web page at the address")

@@ -131,6 +131,8 @@ def ask(
         found, age, notes = yield from _from_daemon(files, view, question, options)
     else:
         found, age, notes = yield from _from_memory(view, question, options)
+    if isinstance(found, Refusal) and _is_open_to(found.fault, environment):
+        found, age, notes = yield from _from_memory(view, question, options, opened=found.endpoint)
     if options.start and isinstance(found, Refusal) and (name := _startable(files.look(), found)):
         try:
             yield Start(name, max(deadline - time.monotonic(), 0.001))
@@ -231,11 +233,16 @@ def _despite(view: View, found: Answer, error: HivedError) -> _Found:
     return found, age, tuple(notes)
 
 
-def _from_memory(view: View, question: Question, options: Options) -> Generator[Step, Any, _Found]:
-    """Answer without a daemon that knows: last known facts or defaults, and one connection of our own."""
+def _from_memory(
+    view: View, question: Question, options: Options, *, opened: str | None = None
+) -> Generator[Step, Any, _Found]:
+    """Answer without a daemon that knows: last known facts or defaults, and one connection of our own.
+
+    ``opened``: the endpoint of which alone the daemon does not know, for want of a key that the caller has.
+    """
     absent = () if view.running else (fault("daemon.absent"),)
     world = view.snapshot.world() if view.snapshot is not None else World(generation=0)
-    catalogue = WorldCatalogue(_hopeful(world))
+    catalogue = WorldCatalogue(_hopeful(world) if opened is None else _opened(world, opened))
     found = answer(catalogue, question)
     notes = absent
     if isinstance(found, Refusal) and found.fault.code in _UNVERIFIED:
@@ -257,6 +264,23 @@ _UNWATCHED = frozenset({"server.unwatched"})
 _UNVERIFIED = _UNWATCHED | frozenset(
     {"model.unknown", "model.elsewhere", "model.unverified", "provider.nowhere", "server.not_seen_yet"}
 )
+
+
+def _is_open_to(problem: Fault, environment: Mapping[str, str]) -> bool:
+    """Tell whether a server is closed to the daemon alone: the key is not set there, and it is here."""
+    variable = problem.fields.get("variable") if problem.code == "server.key_unset" else None
+    return isinstance(variable, str) and bool(environment.get(variable))
+
+
+def _opened(world: World, name: str) -> World:
+    """Take one endpoint that is closed to the daemon for open, and nothing else for other than it is."""
+    endpoints = [
+        msgspec.structs.replace(e, state="ready" if e.models else "unknown", reason=None)
+        if e.name == name and e.state == "unauthorised"
+        else e
+        for e in world.endpoints
+    ]
+    return msgspec.structs.replace(world, endpoints=tuple(endpoints))
 
 
 def _hopeful(world: World) -> World:

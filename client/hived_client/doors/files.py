@@ -17,11 +17,8 @@ from hived_client.doors.beat import FULL, Beat, BeatReader, Seen, verdict_of
 from hived_client.doors.paths import Places, candidates
 from hived_client.doors.snapshot import Snapshot, read_snapshot
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.faults import RESTARTS, Fault, fault
 from hived_client.vocabulary.world import Endpoint, Verdict, World
-
-LAUNCHD_RESTART = "launchctl kickstart -k gui/$(id -u)/dev.hive.hived"
-"""What starts a daemon again that launchd looks after."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,9 +220,7 @@ def _other_version(world: World) -> tuple[Fault, ...]:
     daemon = world.daemon
     if daemon is None or daemon.version == __version__:
         return ()
-    again = {"systemd": "systemctl --user restart hived", "launchd": LAUNCHD_RESTART}.get(
-        daemon.managed_by, ""
-    )
+    again = RESTARTS.get(daemon.managed_by, "")
     other = fault(
         "daemon.other_version", version=daemon.version, ours=__version__, pid=daemon.pid, restart=again
     )

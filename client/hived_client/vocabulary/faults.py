@@ -36,7 +36,7 @@ class Row(msgspec.Struct, frozen=True):
 
 COMMANDS = frozenset(
     (
-        *("start", "restart", "load", "pull", "queue", "memory", "tools", "upgrade", "placement"),
+        *("start", "restart", "load", "pull", "queue", "memory", "tools", "upgrade", "placement", "give"),
         *("setting", "mend", "install", "install_darwin"),
     )
 )
@@ -46,6 +46,12 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
 """What helps where no command does: a line of the configuration, always in these words."""
+
+RESTARTS = {
+    "systemd": "systemctl --user restart hived",
+    "launchd": "launchctl kickstart -k gui/$(id -u)/dev.hive.hived",
+}
+"""What starts a daemon again, by who looks after it."""
 
 START_LLAMACPP = "hived start llamacpp --model FILE.gguf"
 
@@ -177,6 +183,15 @@ CATALOGUE: dict[str, Row] = {
     "server.unauthorised": Row(
         "{title} at {url} wants a key, and {key_ref} holds none that it takes.",
         ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in ~/.hive/configuration.json"),
+    ),
+    "server.key_unset": Row(
+        "{title} at {url} wants a key, and {variable} is not set where hived runs.",
+        ("{give}", "export {variable}=… && kill {pid} && sleep 1 && hived serve", "export {variable}=…"),
+    ),
+    "server.key_withheld": Row(
+        "{title} at {url} wants a key, and {variable} is not sent there: the way is not encrypted, and the "
+        "address does not tell that it stays in this network.",
+        ("{setting}", SETTING),
     ),
     "key.missing": Row(
         "{variable}, which names the key of {endpoint}, is not set here.", ("export {variable}=…",)
