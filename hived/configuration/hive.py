@@ -7,6 +7,7 @@ which is how Hive's users reach llama.cpp and LM Studio. One without an ``api_ba
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from hived.decisions.addresses import BadAddress, locality_of, read_url
@@ -18,6 +19,9 @@ from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, ProviderKind, kind_
 from hived_client.vocabulary.world import ConfiguredModel
 
 SECTIONS = ("llm", "worker_llm", "vision_fallback")
+
+MOST_SECTIONS = 1000
+"""Entries of the library that are read."""
 
 _Section = Mapping[str, object]
 
@@ -76,7 +80,7 @@ def _sections(document: _Section) -> Iterator[tuple[str, str, _Section]]:
     library = document.get("provider_library")
     if not isinstance(library, dict):
         return
-    for name, section in library.items():
+    for name, section in itertools.islice(library.items(), MOST_SECTIONS):
         plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 50
         if plain and isinstance(section, dict):
             yield f"provider_library.{name}", f"hive-{name}", section

@@ -7,6 +7,7 @@ fault says where it breaks. An entry that cannot be used is reported and does no
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import os
 import re
@@ -29,6 +30,11 @@ from hived_client.vocabulary.world import Configuration, ConfiguredModel
 
 MOST_BYTES = 16 * 1024 * 1024
 """A configuration that is longer than this is not read."""
+
+MOST_ENTRIES = 1000
+"""Entries of ``providers`` that are read; far fewer servers are watched."""
+MOST_PROBLEMS = 100
+"""Problems of a configuration that are told one by one."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -80,8 +86,8 @@ def read_settings(
         return _kept(last_good, path, environment, kinds, problem, now)
     except (RecursionError, ValueError) as error:
         # Valid, and more than Python reads; it does not say where.
-        what = "it is nested too deeply" if isinstance(error, RecursionError) else "it has a number too long"
-        problem = fault("configuration.unreadable", path=path, why=what)
+        why = "is nested too deeply" if isinstance(error, RecursionError) else "has a number that is too long"
+        problem = fault("configuration.invalid", path=path, where="the whole file", why=why)
         return _kept(last_good, path, environment, kinds, problem, now)
     if not isinstance(document, dict):
         problem = fault("configuration.invalid", path=path, where="the whole file", why="is not an object")
@@ -104,12 +110,13 @@ def _position(raw: bytes, at: int) -> tuple[int, int]:
 def _read(path: str) -> bytes:
     # Without O_NONBLOCK the opening of a pipe would wait for a writer, and the whole daemon with it.
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "it is not a file")
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise OSError(0, f"it is longer than {MOST_BYTES} bytes")
-    return raw
+        # What cannot be read is tried again and again: it must cost nothing.
+        if found.st_size <= MOST_BYTES and len(raw := file.read(MOST_BYTES + 1)) <= MOST_BYTES:
+            return raw
+    raise OSError(0, f"it is longer than {MOST_BYTES} bytes")
 
 
 def _kept(
@@ -131,18 +138,19 @@ def _settings(
     kinds: tuple[ProviderKind, ...],
 ) -> Settings:
     problems: list[Fault] = []
+    providers = _first_entries(document.get("providers"), path, problems)
     given = [
-        *_providers(document.get("providers"), path, kinds, problems),
+        *_providers(providers, path, kinds, problems),
         *from_hive(document),
         *from_environment(environment),
     ]
     problems += conflicts(given, path)
     problems += unspecified(given, path)
     configured = [
-        *_configured(document.get("providers"), path, kinds, problems),
+        *_configured(providers, path, kinds, problems),
         *configured_by_hive(document),
     ]
-    starting = tuple(autostarts(document.get("providers"), path, kinds, problems))
+    starting = tuple(autostarts(providers, path, kinds, problems))
     guess, level = _options(document.get("hived", {}), path, problems)
     return Settings(
         given=tuple(given),
@@ -150,8 +158,26 @@ def _settings(
         autostart=starting,
         guess=guess,
         log_level=level,
-        problems=tuple(problems),
+        problems=_first_problems(problems, path),
     )
+
+
+def _first_entries(section: object, path: str, problems: list[Fault]) -> object:
+    """Return a section with no more entries than are read; the daemon waits while they are."""
+    if not isinstance(section, dict) or len(section) <= MOST_ENTRIES:
+        return section
+    why = f"has {len(section)} entries, of which the first {MOST_ENTRIES} are read"
+    problems.append(fault("configuration.invalid", path=path, where="providers", why=why))
+    return dict(itertools.islice(section.items(), MOST_ENTRIES))
+
+
+def _first_problems(problems: list[Fault], path: str) -> tuple[Fault, ...]:
+    """Return no more problems than a person reads: every client is sent them at every change."""
+    if len(problems) <= MOST_PROBLEMS:
+        return tuple(problems)
+    why = f"have {len(problems) - MOST_PROBLEMS} problems more"
+    rest = fault("configuration.invalid", path=path, where="its entries", why=why)
+    return (*problems[:MOST_PROBLEMS], rest)
 
 
 def _options(section: object, path: str, problems: list[Fault]) -> tuple[bool, str]:

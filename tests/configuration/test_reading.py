@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hived.configuration.reading import MOST_BYTES, Settings, read_settings
+from hived.configuration.hive import MOST_SECTIONS
+from hived.configuration.reading import (
+    MOST_BYTES,
+    MOST_ENTRIES,
+    MOST_PROBLEMS,
+    Settings,
+    read_settings,
+)
 from hived.decisions.expected import Given
 from hived_client.vocabulary.world import Configuration
 
@@ -56,9 +63,9 @@ GOOD = json.dumps({"providers": {"lab": LAB}}).encode()
         (b'{"a": "\xff"}', "configuration.broken", (1, 8)),
         # Half written, in the middle of a letter.
         ('\ufeff{\n "ü": "ö'.encode()[:-1], "configuration.broken", (2, 8)),
-        (b"[" * 200_000, "configuration.unreadable", None),
-        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "configuration.unreadable", None),
-        (b'{"a": ' + b"9" * 10_000 + b"}", "configuration.unreadable", None),
+        (b"[" * 200_000, "configuration.invalid", None),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "configuration.invalid", None),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "configuration.invalid", None),
         (b"[]", "configuration.invalid", None),
         (b"null", "configuration.invalid", None),
         (b'"providers"', "configuration.invalid", None),
@@ -373,6 +380,25 @@ def test_every_entry_that_cannot_be_used_is_shown(path: Path) -> None:
     path.write_text(json.dumps({"providers": {"one": 1, "two": 2}}))
 
     assert len(read(path)[1].problems) == 2
+
+
+def test_of_very_many_entries_the_first_are_read_and_that_is_told(path: Path) -> None:
+    entries = {f"e{n}": LAB | {"api_base": f"http://h:{n + 1}"} for n in range(MOST_ENTRIES + 1)}
+    settings, shown = read_document(path, {"providers": entries})
+    assert len(settings.given) == MOST_ENTRIES
+    assert any(f"{len(entries)} entries" in problem.message for problem in shown.problems)
+
+
+def test_of_very_many_problems_the_first_are_told_and_how_many_follow(path: Path) -> None:
+    _, shown = read_document(path, {"providers": dict.fromkeys(map(str, range(MOST_ENTRIES)), 1)})
+    assert len(shown.problems) == MOST_PROBLEMS + 1
+    assert f"{MOST_ENTRIES - MOST_PROBLEMS} problems more" in shown.problems[-1].message
+
+
+def test_of_a_very_large_library_of_hives_the_first_entries_are_read(path: Path) -> None:
+    library = {f"e{n}": {"provider": "ollama", "model": "m"} for n in range(MOST_SECTIONS + 1)}
+    settings, shown = read_document(path, {"provider_library": library})
+    assert (len(settings.configured), shown.problems) == (MOST_SECTIONS, ())
 
 
 def test_a_context_may_be_given_for_all_models_of_an_entry(path: Path) -> None:
