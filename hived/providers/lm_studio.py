@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
+import anyio
 import msgspec
 
 from hived.decisions.addresses import host_and_port, locality_of
@@ -32,6 +33,7 @@ from hived.providers.http import LARGE, LOOK_TIMEOUT, SMALL, Answer, Http, Unusa
 from hived.providers.ladder import identify_stranger
 from hived.providers.lm_studio_places import Here, Places, unplaced
 from hived.providers.reach import key_for, timeout_for
+from hived.providers.watching import can_watch, watch_folders
 from hived_client.vocabulary.world import GUESSED, Endpoint, Model
 
 Level = Literal["v1", "v0", "openai"]
@@ -39,6 +41,12 @@ Level = Literal["v1", "v0", "openai"]
 PATHS: dict[Level, str] = {"v1": "/api/v1/models", "v0": "/api/v0/models", "openai": "/v1/models"}
 """Where each level of the API lists models, the newest first."""
 _ELSEWHERE = ("device_identifier", "deviceIdentifier", "device_id", "deviceId")
+STEP = 250
+"""Milliseconds between two looks at what the system has told of the models folder."""
+PAUSE = 1.0
+"""Seconds between two looks that changes there cause: each is a line in the server's log."""
+MOVED = 5.0
+"""Seconds between two looks at whether the user has named another folder."""
 CLOSED = "it is open, and its server is not started"
 _NAMES = ("key", "id", "selected_variant")
 """What an entry calls its model; an instance has a name of its own beside these."""
@@ -65,11 +73,28 @@ class LmStudio:
         return outcome
 
     def has_push(self, endpoint: Endpoint) -> bool:
-        """Over HTTP it tells nothing by itself."""
-        return False
+        """Over HTTP it tells nothing by itself; on this device its models folder does."""
+        return (
+            locality_of(endpoint.url) == "device"
+            and self._places.folder != ""
+            and can_watch(self._places.folder)
+        )
 
     async def push(self, endpoint: Endpoint, told: Callable[[], None]) -> None:
-        """Return: there is nothing to listen to."""
+        """Watch the models folder for models that come and go, until another folder is the one."""
+        folder = self._places.folder
+        async with anyio.create_task_group() as tasks:
+
+            async def end_when_moved() -> None:
+                while True:
+                    await anyio.sleep(MOVED)
+                    if self._places.folder != folder:
+                        break
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(end_when_moved)
+            # What is written into a file that is being fetched is no news, and that lasts for minutes.
+            await watch_folders([folder], told, writes=False, step=STEP, pause=PAUSE)
 
     async def _whole(self, endpoint: Endpoint) -> Outcome:
         greeting = await self._get(endpoint, "/lmstudio-greeting", SMALL)

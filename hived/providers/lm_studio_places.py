@@ -99,6 +99,11 @@ class Places:
         await self._refresh()
         return self._known[1] if self._known is not None else UNREAD
 
+    @property
+    def folder(self) -> str:
+        """The models folder, as it was last read; empty until then."""
+        return self._known[1].folder if self._known is not None else ""
+
     async def ports(self) -> tuple[int, ...]:
         """Return where an open LM Studio may listen for its own clients, likewise."""
         await self._refresh()

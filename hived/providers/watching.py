@@ -38,15 +38,23 @@ async def watch_folders(
     *,
     recursive: bool = True,
     matters: Callable[[str], bool] = lambda path: True,
+    writes: bool = True,
+    step: int | None = None,
     pause: float = PAUSE,
 ) -> None:
     """Call ``told`` after every change below these folders, for ever; safe to cancel, never raises OSError.
 
     It is also called once when a watch has begun, since something may have changed just before. A folder
     may be missing, be removed and come back: that it came or went is told within ``RECHECK``.
-    ``matters`` picks among changes by their path and runs in another thread. Changes that come within
-    ``pause`` seconds of a telling are told together at its end.
+    ``matters`` picks among changes by their path and runs in another thread. Without ``writes`` only files
+    that come, go or get another name are told of, and not what is written into them. ``step`` is in the place
+    of ``STEP`` where nobody waits for what is told. Changes that come within ``pause`` seconds of a telling
+    are told together at its end.
     """
+
+    def is_of_interest(change: watchfiles.Change, path: str) -> bool:
+        return (writes or change != watchfiles.Change.modified) and matters(path)
+
     paths = tuple(dict.fromkeys(folders))
     changed = anyio.Event()
 
@@ -57,7 +65,8 @@ async def watch_folders(
         mark = _mark(paths)
         while True:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_watch, [path for path, _, _ in mark], tell, recursive, matters)
+                there = [path for path, _, _ in mark]
+                tasks.start_soon(_watch, there, tell, recursive, is_of_interest, step or STEP)
                 after = mark
                 while after == mark:
                     await anyio.sleep(RECHECK)
@@ -94,7 +103,11 @@ def _mark(paths: tuple[str, ...]) -> Mark:
 
 
 async def _watch(
-    folders: list[str], tell: Callable[[], None], recursive: bool, matters: Callable[[str], bool]
+    folders: list[str],
+    tell: Callable[[], None],
+    recursive: bool,
+    is_of_interest: Callable[[watchfiles.Change, str], bool],
+    step: int,
 ) -> None:
     """Watch folders that are there, in a thread that is ours alone, until cancelled."""
     if not folders:
@@ -106,9 +119,9 @@ async def _watch(
         try:
             for changes in watchfiles.watch(
                 *folders,
-                watch_filter=lambda change, path: matters(path),
-                debounce=DEBOUNCE,
-                step=STEP,
+                watch_filter=is_of_interest,
+                debounce=max(DEBOUNCE, step),
+                step=step,
                 stop_event=stop,
                 rust_timeout=ARMED,
                 yield_on_timeout=True,

@@ -20,6 +20,8 @@ from hived_client.vocabulary.world import Endpoint
 from tests.benchmarks.daemons import daemon, write_configuration
 from tests.benchmarks.measuring import Row, Times, figure, short, wait_until
 from tests.servers.llamacpp_router import LlamaCppRouter
+from tests.servers.lm_studio import LmStudio, Stored, usual_models
+from tests.servers.lm_studio_home import install, store
 from tests.servers.ollama import Ollama
 from tests.servers.strangers import LyingLlamaCpp
 
@@ -32,6 +34,7 @@ def followed_rows(scale: float) -> Iterator[Row]:
     times = max(10, int(40 * scale))
     yield figure("configuration changed → followed and looked at, p95", _configuration(times).p95, 0.3)
     yield figure("new Ollama manifest on disk → visible, p95", _manifest(times).p95, 0.3)
+    yield figure("new LM Studio model on disk → visible, p95", _models_folder(times).p95, 1.0)
     yield figure("llama.cpp router's event → visible, p95", _router(times).p95, 0.3)
 
 
@@ -63,6 +66,24 @@ def _manifest(times: int) -> Times:
         return _spread(act, times)
 
 
+def _models_folder(times: int) -> Times:
+    with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as home, ExitStack() as stack:
+        folder = install(Path(home), usual_models())
+        server = stack.enter_context(LmStudio())
+        running = stack.enter_context(daemon({"server": server.url}, kind="lm_studio", more={"HOME": home}))
+        client = Client(running.where)
+        wait_until(lambda: _sees(client, lambda each: each.state == "ready"))
+        time.sleep(1.0)  # the watch begins in a thread once the server is known to be ready
+
+        def act(turn: int) -> Callable[[], bool]:
+            model = Stored(f"somebody/model-{turn}")
+            server.stored[model.key] = model
+            store(folder, model)
+            return lambda: _sees(client, lambda each: _has(each, model.key))
+
+        return _spread(act, times, least=1.0)
+
+
 def _router(times: int) -> Times:
     with LlamaCppRouter(models=("a",), load_seconds=0.0) as server, daemon({"server": server.url}) as running:
         client = Client(running.where)
@@ -79,12 +100,12 @@ def _router(times: int) -> Times:
         return _spread(act, times)
 
 
-def _spread(act: Callable[[int], Callable[[], bool]], times: int) -> Times:
-    """Time acts that begin at any moment of whatever turns the daemon has."""
+def _spread(act: Callable[[int], Callable[[], bool]], times: int, *, least: float = 0.2) -> Times:
+    """Time acts that begin at any moment of whatever turns the daemon has, ``least`` seconds apart."""
     chance = random.Random(7)
     spent = []
     for turn in range(times):
-        time.sleep(0.2 + chance.random() * 0.3)
+        time.sleep(least + chance.random() * 0.3)
         began = time.perf_counter()
         wait_until(act(turn))
         spent.append(time.perf_counter() - began)

@@ -7,18 +7,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
+import anyio
 import msgspec
 import pytest
 
 from hived.decisions.cadence import requests_at_rest
 from hived.decisions.outcomes import Locked, NoAnswer, Stranger
+from hived.providers import lm_studio as module
 from hived.providers.lm_studio import CLOSED, LmStudio, _read, parameters
 from hived_client.resolution import Question, Refusal, Target, WorldCatalogue, answer
 from hived_client.vocabulary.world import Endpoint, Model, World
 from tests.providers.looking import KEY, NASTY, Looking, Says, at, believing, looking
 from tests.servers import lm_studio
 from tests.servers.lm_studio import EMBEDDER, GEMMA, QWEN, Level, Listener, Stored, usual_models
-from tests.servers.lm_studio_home import install
+from tests.servers.lm_studio_home import install, store
 from tests.servers.loopback import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -457,9 +459,59 @@ async def test_a_stopped_server_is_down(eye: Looking) -> None:
         assert (await eye.learnt(ready, thorough=thorough)).state == "down"
 
 
-async def test_there_is_nothing_to_listen_to(eye: Looking) -> None:
-    endpoint = given("http://127.0.0.1:1")
-    assert not eye.probe.has_push(endpoint)
-    told: list[int] = []
-    await eye.probe.push(endpoint, lambda: told.append(1))
-    assert (told, eye.http.requests) == ([], 0)
+# Push.
+
+
+async def test_a_model_that_comes_to_the_folder_is_told_and_then_known(
+    eye: Looking, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hived.providers.watching.ARMED", 50)
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    new = Stored("openai/gpt-oss-20b", size=12_000_000_000)
+    folder = install(home, usual_models())
+    told, count = anyio.Event(), 0
+
+    def tell() -> None:
+        nonlocal told, count
+        count += 1
+        told.set()
+        told = anyio.Event()
+
+    with lm_studio.LmStudio() as server:
+        assert not eye.probe.has_push(given(server.url))  # until it is known where the folder is
+        endpoint = await eye.learnt(given(server.url))
+        assert eye.probe.has_push(endpoint)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(eye.probe.push, endpoint, tell)
+            with anyio.fail_after(5.0):
+                await told.wait()  # the watch has begun
+                server.stored[new.key] = new
+                store(folder, new)
+                await told.wait()
+            assert new.key in {model.name for model in (await eye.learnt(endpoint)).models or ()}
+            tasks.cancel_scope.cancel()
+        assert eye.http.requests < 20
+
+
+async def test_a_folder_that_is_named_anew_ends_the_watch_over_the_old_one(
+    eye: Looking, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOVED", 0.01)
+    folder = install(home, usual_models())
+    with lm_studio.LmStudio() as server:
+        endpoint = await eye.learnt(given(server.url))
+        with anyio.fail_after(5.0):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(eye.probe.push, endpoint, lambda: None)
+                (home / "other").mkdir()
+                (folder / "settings.json").write_text(json.dumps({"downloadsFolder": str(home / "other")}))
+                await eye.learnt(endpoint)
+
+
+async def test_only_a_folder_of_this_device_is_watched(eye: Looking, home: Path) -> None:
+    with lm_studio.LmStudio() as server:
+        await eye.learnt(given(server.url))
+    assert eye.probe.has_push(given("http://127.0.0.1:1"))
+    assert not eye.probe.has_push(given("http://10.0.0.7:1"))
+    (home / ".lmstudio" / "models").rename(home / "elsewhere")
+    assert not eye.probe.has_push(given("http://127.0.0.1:1"))

@@ -127,6 +127,23 @@ async def test_a_folder_that_is_exchanged_for_another_is_told(tmp_path: Path) ->
         await told.wait(before + 1)
 
 
+async def test_what_is_written_into_a_file_is_not_told_where_only_files_that_come_and_go_are(
+    tmp_path: Path,
+) -> None:
+    async with watched(tmp_path, writes=False) as told:
+        with (tmp_path / "weights.part").open("wb") as file:
+            await told.wait(2)
+            for _ in range(20):
+                file.write(b"x" * 4096)
+                file.flush()
+        before = len(told.times)
+        (tmp_path / "weights.part").rename(tmp_path / "weights")
+        await told.wait(before + 1)
+        (tmp_path / "weights").unlink()
+        await told.wait(before + 2)
+        assert len(told.times) <= before + 3  # a rename may be told as two
+
+
 async def test_what_does_not_matter_is_not_told(tmp_path: Path) -> None:
     async with watched(tmp_path, matters=lambda path: path.endswith(".json")) as told:
         (tmp_path / "log").touch()
