@@ -44,6 +44,9 @@ PUSH_LAST = 600.0
 PLACE_AGE = 10.0
 """Seconds before the files of this machine are read again for a server that is still down."""
 
+SHELF_AGE = 2.0
+"""Seconds before the models on disk are read again for a server that is still down and asked for."""
+
 LATE = 0.05
 """Seconds before the process is sought that took over the port of one that ended."""
 
@@ -87,7 +90,8 @@ class Monitor:
         self._random = random
         self._clock = clock
         self._shelf = shelf
-        self._shelved: float | None = None
+        self._shelved: tuple[float | None, float] | None = None
+        """Since when the server was down whose models were read from disk, and when that was."""
         self._surroundings = surroundings
         self._place: Place | None = None
         self._placed: float | None = None
@@ -311,11 +315,19 @@ class Monitor:
             tasks.start_soon(self._follow_push, endpoint)
 
     def _look_on_the_shelf(self, endpoint: Endpoint, tasks: anyio.abc.TaskGroup) -> None:
-        """Read, once each time that the server is down, what it would have if it ran."""
+        """Read what the server would have if it ran: once when it is down, and now and then when asked for.
+
+        While it is down there is no other cause for a look, and something else may have fetched a model.
+        """
         near = locality_of(endpoint.url) == "device"
-        if self._shelf is None or not near or endpoint.state != "down" or endpoint.since == self._shelved:
+        if self._shelf is None or not near or endpoint.state != "down":
             return
-        self._shelved = endpoint.since
+        now = anyio.current_time()
+        if self._shelved is not None:
+            since, at = self._shelved
+            if since == endpoint.since and now - at < SHELF_AGE:
+                return
+        self._shelved = endpoint.since, now
         tasks.start_soon(self._read_shelf, self._shelf)
 
     async def _read_shelf(self, shelf: Shelf) -> None:
