@@ -29,6 +29,7 @@ from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
 from hived.daemon.launching import Launcher
 from hived.daemon.logs import configure_logs
+from hived.daemon.lookups import free_lookups
 from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
@@ -371,6 +372,7 @@ def serve(places: Places, environment: Mapping[str, str], *, backend: str = "asy
     app_failed: list[HivedError] = []
 
     async def main() -> None:
+        free_lookups()
         try:
             await App(places, environment).run()
         except HivedError as error:
