@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import anyio
+import anyio.lowlevel
 import httpx
 import msgspec
 
@@ -33,6 +34,10 @@ LARGE = 16 * 1024 * 1024
 """Bytes that an inventory may have."""
 LINE = 1024 * 1024
 """Bytes that a line of an event stream may have."""
+PIECE = 64
+"""Bytes as which a piece of an answer counts at least: to read one costs the same however small it is."""
+TURN = 64
+"""Pieces after which other tasks have their turn: some thousand may lie there at once."""
 EVENTS_RATE = 128 * 1024
 """Bytes of events that a server may send in a second for long; ``LINE`` of them may come at once. A router
 that loads models sends some hundreds."""
@@ -129,11 +134,13 @@ class Http:
         self, method: str, url: str, content: bytes | None, *, limit: int, timeout: float, key: str | None
     ) -> Answer:
         self.requests += 1
-        body = bytearray()
+        body, cost = bytearray(), 0
 
         def take(chunk: bytes) -> bool:
+            nonlocal cost
+            cost += max(len(chunk), PIECE)
             body.extend(chunk)
-            return len(body) <= limit
+            return len(body) <= limit and cost <= limit + PIECE
 
         try:
             with anyio.fail_after(timeout):
@@ -184,10 +191,14 @@ async def _read(response: httpx.Response, take: Callable[[bytes], bool]) -> bool
     It is left by cancelling the wait for the next piece, not by leaving the loop: the generators within
     httpx would stay suspended, and trio warns of each.
     """
+    pieces = 0
     with anyio.CancelScope() as scope:
         async for chunk in response.aiter_raw():
+            pieces += 1
             if not scope.cancel_called and not take(chunk):
                 scope.cancel()
+            if pieces % TURN == 0:
+                await anyio.lowlevel.cancel_shielded_checkpoint()
     return not scope.cancel_called
 
 

@@ -10,6 +10,7 @@ from tests.servers.llamacpp_replies import KEEP_ALIVE, identity, json_reply
 from tests.servers.loopback import HttpLoopback, Loopback, Reply, Request, json_bytes
 from tests.servers.strangers import (
     AnswersEverything,
+    Crumbs,
     DeepJson,
     Dribble,
     GzipBomb,
@@ -66,6 +67,7 @@ def main() -> None:
             "deep": DeepJson(),
             "another": AnswersForAnother(),
             "flood": FloodsEvents(),
+            "crumbs": Crumbs(),
         }
         print(json.dumps({n: stack.enter_context(server).url for n, server in servers.items()}), flush=True)
         sys.stdin.read()

@@ -14,6 +14,7 @@ from tests.servers.loopback import HttpLoopback, Loopback, Reply, Request
 from tests.servers.strangers import (
     AnswersEverything,
     AnswersJsonEverything,
+    Crumbs,
     DeepJson,
     Dribble,
     GzipBomb,
@@ -36,6 +37,7 @@ HOSTILE: tuple[Callable[[], Loopback], ...] = (
     HugeBody,
     GzipBomb,
     DeepJson,
+    Crumbs,
 )
 
 NASTY: tuple[object, ...] = (

@@ -8,15 +8,17 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
 from hived.decisions.outcomes import NoAnswer
 from hived.providers import http as module
-from hived.providers.http import LARGE, LINE, SMALL, Http, Unusable
+from hived.providers.http import LARGE, LINE, PIECE, SMALL, TURN, Http, Unusable
 from tests.servers.loopback import HttpLoopback, Reply, Request
 from tests.servers.strangers import (
     AnswersEverything,
+    Crumbs,
     Dribble,
     GzipBomb,
     HalfResponse,
@@ -125,6 +127,39 @@ async def test_an_answer_without_end_is_left_at_the_limit(http: Http) -> None:
         found = await unusable(http, server.url, limit=SMALL)
         assert (found.kind, str(SMALL) in found.why) == ("broken", True)
         assert server.sent < LARGE  # what fits into the socket's buffers, not what could have come
+
+
+async def test_an_answer_of_very_many_pieces_is_left_however_short_it_is(http: Http) -> None:
+    """Its bytes are few, and the loop would be busy with them for a tenth of a second and more."""
+    with Crumbs(SMALL // PIECE) as few, Crumbs(SMALL // PIECE + 2) as many:
+        assert len((await http.get(few.url, limit=SMALL, timeout=5.0)).body) == SMALL // PIECE
+        assert (await unusable(http, many.url, limit=SMALL)).kind == "broken"
+
+
+class Buffered:
+    """An answer of which all pieces lie there already."""
+
+    async def aiter_raw(self) -> AsyncIterator[bytes]:
+        for _ in range(100 * TURN):
+            yield b"x"
+
+
+async def test_an_answer_of_many_pieces_leaves_others_their_turn() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(others)
+        await anyio.lowlevel.checkpoint()
+        before = turns
+        assert await module._read(Buffered(), lambda chunk: True)  # type: ignore[arg-type]
+        assert turns - before >= 99
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_answer_that_is_packed_is_not_unpacked(http: Http) -> None:

@@ -25,6 +25,9 @@ PIECE = b'{"id":"' + b"x" * 65_000 + b'"},'
 MANY = 20_000
 """Models in the list of the lie called ``many``."""
 
+CRUMBS = 60_000
+"""Bytes of ``Crumbs``: fewer than a health answer may have."""
+
 INFINITE = b"1e400"
 """A number that JSON allows and that reads as infinity."""
 
@@ -68,6 +71,22 @@ class Dribble(Loopback):
         connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         while not self.closing.wait(DRIP):
             connection.sendall(b"x")
+
+
+class Crumbs(Loopback):
+    """Sends an answer a byte at a time, each as a piece of its own, and all of them at once.
+
+    It has llama.cpp's headers, so that somebody reads it.
+    """
+
+    def __init__(self, length: int = CRUMBS, *, port: int = 0) -> None:
+        super().__init__(port=port)
+        self._length = length
+
+    def converse(self, connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"1\r\nx\r\n" * self._length + b"0\r\n\r\n")
 
 
 class Resets(Loopback):
