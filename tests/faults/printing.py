@@ -28,6 +28,7 @@ _WORDS = {
     "install": "the command that installs it",
     "upgrade": "the command that upgrades it",
     "tools": "the command that starts it with tools",
+    "give": "the command that gives hived the key",
 }
 """Fields that are whole commands, which differ from server to server."""
 
