@@ -28,6 +28,7 @@ import anyio.to_thread
 import msgspec
 import psutil
 
+from hived.machine.sockets import listeners_at
 from hived_client.doors.boot import boot_id
 
 CLOCK_SLACK = 0.02
@@ -408,23 +409,17 @@ def _match(wanted: _Address, listening: _Address) -> int | None:
 
 
 def _listeners(port: int) -> Iterator[tuple[_Address, int | None]]:
-    for pid, status, local in _connections():
-        # An empty tuple stands for an address that is not known.
-        if status == psutil.CONN_LISTEN and len(local) == 2 and local[1] == port:
-            address = _parse(local[0])
-            if address is not None:
-                yield address, pid
-
-
-def _connections() -> Iterator[tuple[int | None, str, tuple[str, int] | tuple[()]]]:
     if _LINUX:
-        for row in psutil.net_connections("tcp"):
-            yield row.pid, row.status, row.laddr
+        yield from listeners_at(port)
         return
     for process in psutil.process_iter():  # macOS shows the whole table to root only, our own to us
         with contextlib.suppress(psutil.Error):
             for own in process.net_connections("tcp"):
-                yield process.pid, own.status, own.laddr
+                # An empty tuple stands for an address that is not known.
+                if own.status == psutil.CONN_LISTEN and len(own.laddr) == 2 and own.laddr[1] == port:
+                    address = _parse(own.laddr[0])
+                    if address is not None:
+                        yield address, process.pid
 
 
 def _make_private(folder: Path) -> None:

@@ -1,0 +1,91 @@
+"""Who listens at a port, read from Linux's own tables of sockets.
+
+Only the rows of those who listen are read: on a machine that has just had many connections the tables have
+thousands of others, which wait for their end and cost a fifth of a second. And only where somebody listens
+are the descriptors of processes gone through. Blocks.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+
+_LISTEN = rb"0A"
+
+
+def listeners_at(port: int) -> Iterator[tuple[Address, int | None]]:
+    """Yield each address where somebody listens, with each process that does; ``None``: not ours to see."""
+    found: dict[int, list[Address]] = {}
+    for path in TABLES:
+        for address, inode in listening_in(_read(path), port):
+            found.setdefault(inode, []).append(address)
+    owners = _owners(found.keys()) if found else {}
+    for inode, addresses in found.items():
+        for address in addresses:
+            for pid in owners.get(inode, [None]):
+                yield address, pid
+
+
+def listening_in(table: bytes, port: int) -> Iterator[tuple[Address, int]]:
+    """Yield the address and the inode of each row of a table that listens at a port. Pure."""
+    row = rb"^ *\d+: ([0-9A-F]{8}|[0-9A-F]{32}):%04X [0-9A-F:]+ %b (?:\S+ +){5}(\d+)" % (port, _LISTEN)
+    for match in re.finditer(row, table, re.MULTILINE):
+        yield _address(match[1]), int(match[2])
+
+
+def _address(written: bytes) -> Address:
+    """Read an address: words of 32 bits, each as this machine has them in memory."""
+    words = [int(written[at : at + 8], 16) for at in range(0, len(written), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    if len(packed) == 4:
+        return ipaddress.IPv4Address(packed)
+    address = ipaddress.IPv6Address(packed)
+    return address.ipv4_mapped or address
+
+
+def _read(path: str) -> bytes:
+    """Return the head of a table: the rows that listen, which the kernel writes before all others."""
+    rows: list[bytes] = []
+    try:
+        with open(path, "rb") as file:
+            for row in file:
+                if rows and row.split(None, 4)[3:4] != [_LISTEN]:
+                    break
+                rows.append(row)
+    except OSError:
+        return b""  # a system without IPv6
+    return b"".join(rows)
+
+
+def _owners(inodes: Iterable[int]) -> dict[int, list[int | None]]:
+    """Return the processes that have a descriptor of these sockets, of those that we may see."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    owners: dict[int, list[int | None]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            for inode in _sockets_of(name, wanted):
+                owners.setdefault(inode, []).append(int(name))
+    return owners
+
+
+def _sockets_of(pid: str, wanted: dict[str, int]) -> set[int]:
+    folder = f"/proc/{pid}/fd"
+    found: set[int] = set()
+    try:
+        for descriptor in os.listdir(folder):
+            try:
+                inode = wanted.get(os.readlink(f"{folder}/{descriptor}"))
+            except OSError:
+                continue  # it was closed meanwhile
+            if inode is not None:
+                found.add(inode)
+    except OSError:
+        pass  # not ours to see, or gone
+    return found
