@@ -12,8 +12,13 @@ from hived.daemon.launching import Child, Manager
 from hived.daemon.servers import Servers
 from hived.machine.processes import Identity, identify, reap, wait_exit
 from hived.machine.records import Started
-from hived.machine.transient import ManagerFailed
+from hived.machine.transient import STOP_PATIENCE, ManagerFailed
 from hived_client.doors.boot import boot_id
+
+LINGERING = STOP_PATIENCE + 5.0
+"""Seconds for a unit to be gone after its process."""
+LOOK = 0.25
+"""Seconds between two looks at a unit that is going."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +42,10 @@ class Ends(Protocol):
         """Say why it ended, as far as that is known."""
         ...
 
+    async def forget(self, record: Started) -> None:
+        """Give back the name of a unit in which nothing of ours runs any more."""
+        ...
+
 
 class MachineEnds:
     """The real ones."""
@@ -58,12 +67,27 @@ class MachineEnds:
         if not record.unit:
             return None
         try:
-            state = await anyio.to_thread.run_sync(self._manager.state, record.unit, abandon_on_cancel=True)
+            code = await self._code_of(record.unit)
             await anyio.to_thread.run_sync(self._manager.forget, record.unit, abandon_on_cancel=True)
         except ManagerFailed:
             return None
-        # Of a unit that ended well nothing is left; one that failed says how.
-        return state.code if state.failed else 0
+        return code
+
+    async def _code_of(self, unit: str) -> int:
+        """Return how the process of a unit ended, once its name is free.
+
+        What it left behind (a runner, an engine) is ended by systemd first, which takes a while; until then
+        nothing else can be started under the name. Of a unit that ended well nothing is left to ask.
+        """
+        code = 0
+        with anyio.move_on_after(LINGERING):
+            while True:
+                state = await anyio.to_thread.run_sync(self._manager.state, unit, abandon_on_cancel=True)
+                code = code if state.code is None else state.code
+                if not state.active:
+                    break
+                await anyio.sleep(LOOK)
+        return code
 
     async def identity(self, record: Started) -> Identity | None:
         try:
@@ -71,6 +95,8 @@ class MachineEnds:
         except ManagerFailed as error:
             log.warning("unit.unknown", unit=record.unit, why=str(error))
             return None
+        if record.ends_with and state.active:
+            return None  # its command has ended; what that left running is not ours to know
         found = identify(state.pid) if state.pid is not None else None
         if found is None:
             await anyio.to_thread.run_sync(self._manager.forget, record.unit, abandon_on_cancel=True)
@@ -79,3 +105,7 @@ class MachineEnds:
 
     async def last_words(self, record: Started) -> str:
         return await anyio.to_thread.run_sync(self._servers.last_words, record, abandon_on_cancel=True)
+
+    async def forget(self, record: Started) -> None:
+        if record.unit:
+            await anyio.to_thread.run_sync(self._manager.stop, record.unit)

@@ -8,7 +8,6 @@ them. Two that ask for the same server make one start. A server that hived start
 from __future__ import annotations
 
 import functools
-import subprocess
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,34 +20,37 @@ import structlog
 from hived.daemon.clock import Clock
 from hived.daemon.ends import MachineEnds
 from hived.daemon.keeping import Keeper
-from hived.daemon.launching import Child, Ended, Launcher
+from hived.daemon.launching import Child, Ended, Launcher, run_to_end
 from hived.daemon.orders import Order, again, is_same, read_order
-from hived.daemon.servers import Servers, lives
+from hived.daemon.servers import Servers, lives, restart_command
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
 from hived.decisions.autostart import Autostart
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
 from hived.decisions.starting import Ground, before_start
+from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
 from hived.machine.ports import is_port_free
+from hived.machine.owners import owner_of_port, port_taken
 from hived.machine.processes import stop
 from hived.machine.recipes import Launch, Recipe
 from hived.machine.records import Started
+from hived_client.doors.boot import boot_id
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
 from hived_client.errors import HivedError, Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_of_prefix
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation
 
+SERVED = 30.0
+"""Seconds within which a server answers whose own command says that it runs."""
+
 TELL_EVERY = 1.0
 """Seconds between two words to whoever waits for a start."""
 
 LOOK_PATIENCE = 5.0
 """Seconds for a look at the place before a start."""
-
-END_PATIENCE = 30.0
-"""Seconds for a command that ends a server."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +97,7 @@ class Jobs:
             reconcile=reconcile,
         )
         self._starting: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._stopped: set[str] = set()
         self._autostarts: tuple[Autostart, ...] = ()
         self._autostarted: set[Autostart] = set()
 
@@ -141,6 +144,12 @@ class Jobs:
 
     async def stop(self, params: StopParams) -> Stopped:
         """Stop what hived started under a name: an endpoint's, or a provider's. Raises ``Refused``."""
+        kind = kind_of_prefix(params.name, self._store.world.kinds)
+        named = self._named(params.name)
+        for provider in {kind.name if kind is not None else "", named.provider if named is not None else ""}:
+            if provider in self._starting:  # what is just being begun has a record in a moment, or never
+                async with self._starting[provider]:
+                    pass
         ended: dict[str, str] = {}
         for record in self._chosen(params):
             self._keeper.leaving.add(record.endpoint)
@@ -156,80 +165,97 @@ class Jobs:
             return "gone"
         how = "terminated"
         if record.ends_with:
-            await self._run_to_end(record)
+            why = await run_to_end(record.ends_with, without_ours(self._environment))
+            if why:
+                log.warning("server.not_ended", endpoint=record.endpoint, why=why)
+                return "failed"
         if record.identity is not None:
             how = await stop(record.identity, grace=params.grace if params.grace >= 0 else 0.0)  # NaN too
         if record.unit:
             await anyio.to_thread.run_sync(self._launcher.manager.stop, record.unit)
+        if self._keeper.waited_for[record.endpoint]:
+            self._stopped.add(record.endpoint)  # to be told to whoever waits for its start
         self._servers.drop(record.endpoint)
         self._reconcile()
         log.info("server.stopped", endpoint=record.endpoint, how=how)
         return how
 
-    async def _run_to_end(self, record: Started) -> None:
-        def run() -> None:
-            try:
-                subprocess.run(
-                    record.ends_with,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    timeout=END_PATIENCE,
-                    check=False,
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                log.warning("server.not_ended", endpoint=record.endpoint, why=str(error))
-
-        await anyio.to_thread.run_sync(run)
-
     async def _carry_out(self, order: Order, tell: Tell) -> Begun:
         began = anyio.current_time()
         notes: tuple[str, ...] = ()
         async with self._starting[order.recipe.kind.name]:
-            mine = next((record for record in self._servers if is_same(record, order)), None)
+            mine = await self._mine(order)
             if mine is not None:
                 self._keeper.waited_for[mine.endpoint] += 1
             elif (found := await self._look_first(order)) is None:
                 mine, notes = await self._launch(order, tell)
         path = mine.log if mine is not None else str(self._logs)
+        patience = min(order.timeout, SERVED) if mine is not None and mine.ends_with else order.timeout
         try:
-            with anyio.fail_after(order.timeout):
+            with anyio.fail_after(patience):
                 if mine is None:
                     assert found is not None
-                    return await self._adopted(found, tell, began)
+                    return await self._adopted(found, order, tell, began)
                 return await self._wait_ready(mine, order, tell, began, notes)
         except TimeoutError as error:
-            late = fault("start.timeout", title=order.title, seconds=order.timeout, log=path)
+            late = fault("start.timeout", title=order.title, seconds=patience, log=path)
             raise StartFailed(late) from error
         finally:
             if mine is not None:
-                self._keeper.waited_for[mine.endpoint] -= 1
+                self._waits_no_more(mine.endpoint)
+
+    def _waits_no_more(self, name: str) -> None:
+        self._keeper.waited_for[name] -= 1
+        if not self._keeper.waited_for[name]:
+            del self._keeper.waited_for[name]
+            self._stopped.discard(name)
+
+    async def _mine(self, order: Order) -> Started | None:
+        """Return the server of ours that is asked for, where it runs."""
+        mine = next((record for record in self._servers if is_same(record, order)), None)
+        if mine is None or not mine.ends_with:
+            return mine
+        # Its process is not ours to know: whether it serves, only a look tells.
+        endpoint = await self._looked_at(mine.url)
+        if endpoint is not None and endpoint.state == "down":
+            self._servers.drop(mine.endpoint)
+            self._reconcile()
+            return None
+        return mine
 
     async def _look_first(self, order: Order) -> Endpoint | None:
         """Look at the place; return what is there and can be taken. Raises what forbids a start there."""
         url = order.url
-        if url is None:
-            return None  # any free port will do
-        endpoint = self._at(url)
-        if endpoint is not None:
-            with anyio.move_on_after(LOOK_PATIENCE):
-                await self._look([endpoint.name])
-            endpoint = self._at(url)
+        if url is None:  # any free port will do, unless a server has that very model already
+            served = [e for e in self._store.world.endpoints if _is_wanted(e, order)]
+            found = await self._looked_at(served[0].url) if served else None
+            return found if found is not None and _is_wanted(found, order) else None
+        endpoint = await self._looked_at(url)
         if endpoint is not None and endpoint.provider != order.recipe.kind.name:
             endpoint = None
         host, port = host_and_port(url)
+        taken, holder = await anyio.to_thread.run_sync(_at_port, host, port, abandon_on_cancel=True)
         ground = Ground(
             url=url,
             state=endpoint.state if endpoint is not None else None,
-            taken=not await anyio.to_thread.run_sync(is_port_free, host, port, abandon_on_cancel=True),
+            serves=order.recipe.single or (endpoint is not None and _serves(endpoint, order)),
+            taken=taken,
+            holder=holder,
             installation=await self._installation(order.recipe.kind.name) if order.recipe.single else None,
         )
-        if not order.recipe.single and (endpoint is None or not _serves(endpoint, order)):
-            return None  # one with a model of its own finds another port, or says that this one is taken
         leap = before_start(order.recipe.kind, ground, port=port)
         if isinstance(leap, Fault):
             raise StartFailed(leap)
         return endpoint if leap != "begin" else None
+
+    async def _looked_at(self, url: str) -> Endpoint | None:
+        """Return the endpoint at an address after a fresh look, bounded."""
+        endpoint = self._at(url)
+        if endpoint is None:
+            return None
+        with anyio.move_on_after(LOOK_PATIENCE):
+            await self._look([endpoint.name])
+        return self._at(url)
 
     async def _launch(self, order: Order, tell: Tell) -> tuple[Started, tuple[str, ...]]:
         """Begin a server; its name is waited for from before it can end."""
@@ -243,7 +269,7 @@ class Jobs:
         try:
             return await self._begin(order.recipe, launch, record), launch.notes
         except BaseException:
-            self._keeper.waited_for[record.endpoint] -= 1
+            self._waits_no_more(record.endpoint)
             raise
 
     async def _prepare(self, order: Order) -> Launch:
@@ -269,6 +295,7 @@ class Jobs:
             alias=launch.alias,
             log=str(self._logs / f"{name}.log"),
             started_at=self._clock.wall(),
+            boot=boot_id(),
             context=order.wanted.context,
             ends_with=launch.ends_with,
             wanted=order.wanted,
@@ -287,8 +314,18 @@ class Jobs:
         try:
             return await self._launcher.launch(launch, record, adopt, recipe.kind.title)
         except Ended as error:
-            why = recipe.why_it_ended(read_tail(record.log), started=False)
-            raise StartFailed(recipe.fault_of_end(launch, why, record.log)) from error
+            raise StartFailed(await self._fault_of_end(recipe, launch, record)) from error
+
+    async def _fault_of_end(self, recipe: Recipe, launch: Launch, record: Started) -> Fault:
+        """Say why a server ended while it started."""
+
+        def read() -> Fault:
+            is_known = self._servers.is_current(record)  # what is kept by its name is of this very process
+            why = self._servers.last_words(record, started=False) if is_known else ""
+            why = why or recipe.why_it_ended(read_tail(record.log), started=False)
+            return recipe.fault_of_end(launch, why, record.log)
+
+        return await anyio.to_thread.run_sync(read)
 
     async def _start_again(self, record: Started) -> None:
         """Start what ended, as its record says, unless that is no longer wanted."""
@@ -320,11 +357,14 @@ class Jobs:
         endpoint = await self._answering(record.url, name, tell, began, record)
         if endpoint is None:
             recipe = order.recipe
+            if name in self._keeper.leaving or name in self._stopped:
+                again = restart_command(record)
+                raise StartFailed(fault("start.stopped", title=order.title, restart=again))
             launch = Launch(argv=record.argv, environment={}, url=record.url, model=record.model)
-            why = self._servers.last_words(record, started=False)
-            problem = recipe.fault_of_end(launch, why, record.log)
-            self._servers.drop(name)
-            self._reconcile()
+            problem = await self._fault_of_end(recipe, launch, record)
+            if self._servers.is_current(record):  # another asker may have dropped it, and a third begun anew
+                self._servers.drop(name)
+                self._reconcile()
             raise StartFailed(problem)
         return Begun(
             endpoint=name,
@@ -336,14 +376,15 @@ class Jobs:
             notes=notes,
         )
 
-    async def _adopted(self, found: Endpoint, tell: Tell, began: float) -> Begun:
+    async def _adopted(self, found: Endpoint, order: Order, tell: Tell, began: float) -> Begun:
         """Wait for a server that somebody else started, and return it."""
         endpoint = await self._answering(found.url, found.name, tell, began, None)
-        if endpoint is None:
-            now = self._at(found.url)
-            reason = now.reason if now is not None else None
-            port = host_and_port(found.url)[1]
-            raise StartFailed(reason or fault("start.port_taken", port=port))
+        now = self._at(found.url)
+        if endpoint is None and now is not None and now.reason is not None:
+            raise StartFailed(now.reason)
+        if endpoint is None or not _serves(endpoint, order):  # gone, or it has loaded something else
+            where = host_and_port(found.url)
+            raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where, abandon_on_cancel=True))
         return Begun(
             endpoint=endpoint.name,
             url=endpoint.url,
@@ -400,8 +441,7 @@ class Jobs:
             log.warning("autostart.failed", name=entry.name, why=error.message)
             endpoint = next((e for e in self._store.world.endpoints if e.name == entry.name), None)
             if endpoint is not None and error.code != "start.owned":  # whose it is, the endpoint says itself
-                self._servers.judge(endpoint.url, error.fault)
-                self._poke(endpoint.name)
+                self._keeper.judge(endpoint.url, error.fault)
         else:
             log.info("autostart.done", name=entry.name, endpoint=begun.endpoint, adopted=begun.adopted)
 
@@ -409,20 +449,18 @@ class Jobs:
         where = place(url)
         return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
 
+    def _named(self, name: str) -> Endpoint | None:
+        """Return the endpoint of a name or an alias, in any case."""
+        folded = name.casefold()
+        named = ((e, n.casefold()) for e in self._store.world.endpoints for n in (e.name, *e.aliases))
+        return next((endpoint for endpoint, own in named if own == folded), None)
+
     def _chosen(self, params: StopParams) -> list[Started]:
-        folded = params.name.casefold()
-        named = next(
-            (
-                each
-                for each in self._store.world.endpoints
-                if folded in (name.casefold() for name in (each.name, *each.aliases))
-            ),
-            None,
-        )
+        named = self._named(params.name)
         exact = self._servers.named(params.name) or (self._servers.of(named) if named is not None else None)
         if exact is not None:
             return [exact]
-        kind = kind_of_prefix(params.name)
+        kind = kind_of_prefix(params.name, self._store.world.kinds)
         mine = [r for r in self._servers if kind is not None and r.provider == kind.name]
         if not mine:
             if kind is None and named is not None:
@@ -435,8 +473,35 @@ class Jobs:
         return mine
 
 
+def _at_port(host: str, port: int) -> tuple[bool, str]:
+    """Say whether a port is taken, and by whom where that is seen. Blocks."""
+    if is_port_free(host, port):
+        return False, ""
+    owner = owner_of_port(host, port)
+    return True, owner.words if owner is not None else ""
+
+
 def _serves(endpoint: Endpoint, order: Order) -> bool:
     """Tell whether what is there serves the model that is asked for, or any, where none is named."""
-    if order.wanted.model is None:
+    wanted = order.wanted
+    if order.recipe.single or wanted.model is None:
         return True
-    return any(order.wanted.model in (m.name, m.file, *m.aliases) for m in endpoint.models or ())
+    found = [m for m in endpoint.models or () if wanted.model in (m.name, m.file, *m.aliases)]
+    if wanted.context is not None:
+        found = [m for m in found if (m.loaded_context or 0) >= wanted.context]
+    return any(wanted.alias in (None, m.name, *m.aliases) for m in found)
+
+
+def _is_wanted(endpoint: Endpoint, order: Order) -> bool:
+    """Tell whether a server of this device has the model that is asked for, whatever port it has.
+
+    With arguments of one's own it would not be the same; nobody can see what it was started with.
+    """
+    return (
+        endpoint.provider == order.recipe.kind.name
+        and endpoint.locality == "device"
+        and endpoint.state in CALLABLE
+        and order.wanted.model is not None
+        and not order.wanted.arguments
+        and _serves(endpoint, order)
+    )

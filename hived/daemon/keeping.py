@@ -5,6 +5,7 @@ What is decided is decided in `hived.decisions.restarts`; here it is waited for.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -23,9 +24,12 @@ from hived.decisions.restarts import MOST, Again, GaveUp, after_end
 from hived.machine.processes import let_go
 from hived.machine.records import Started
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import CALLABLE, Endpoint
+
+ASK_AGAIN = 10.0
+"""Seconds between two questions to a systemd that does not answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +81,7 @@ class Keeper:
                 self._tasks = None
                 for child in self.children.values():
                     let_go(child)
+                self.children.clear()  # who is let go cannot be asked how it ended
 
     def adopt(self, record: Started, child: Child | None) -> None:
         """Watch a server that was just begun."""
@@ -96,7 +101,10 @@ class Keeper:
 
     def endpoint_of(self, record: Started) -> Endpoint | None:
         """Return the endpoint at a record's address: the configuration may have named it before us."""
-        where = place(record.url)
+        return self._at(record.url)
+
+    def _at(self, url: str) -> Endpoint | None:
+        where = place(url)
         return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
 
     def poke_at(self, record: Started) -> None:
@@ -105,9 +113,12 @@ class Keeper:
         self._poke(watched.name if watched is not None else record.endpoint)
 
     async def _watch(self, record: Started, child: Child | None) -> None:
+        if record.ends_with:
+            await self._watch_place(record)
+            return
         found = await self._settled(record)
         if found is None or found.identity is None:
-            return  # a command that has ended by itself: its server is only looked at
+            return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._note_ready, found)
             code = await self._ends.wait(found, child)
@@ -124,18 +135,48 @@ class Keeper:
             return
         await self._keep(now, code)
 
+    async def _watch_place(self, record: Started) -> None:
+        """Watch a server whose process is not ours to know, and forget it once nothing is there.
+
+        Whoever serves there after that was started by somebody else, and is not ours to stop.
+        """
+        if record.unit and not await self._was_begun(record):
+            self._servers.drop(record.endpoint)
+            self._reconcile()
+            return
+        await self._note_ready(record)
+        while self._servers.is_current(record):
+            world = self._store.world
+            endpoint = self.endpoint_of(record)
+            if endpoint is not None and endpoint.state == "down":
+                log.info("server.ended", endpoint=record.endpoint, pid=None, code=None)
+                self._servers.drop(record.endpoint)
+                self._reconcile()
+                await self._ends.forget(record)
+                return
+            await self._store.wait_changed(world.generation)
+
+    async def _was_begun(self, record: Started) -> bool:
+        """Tell whether the command in a unit was run: hived may have been killed before."""
+        try:
+            await self._ends.identity(record)
+        except Gone:
+            return not self._servers.is_current(record)
+        return True
+
     async def _settled(self, record: Started) -> Started | None:
         """Complete the record of a unit during whose start hived was killed; drop it where there is none."""
-        if record.identity is not None or not record.unit or record.ends_with:
+        if record.identity is not None or not record.unit:
             return record
         try:
-            identity = await self._ends.identity(record)
+            while (identity := await self._ends.identity(record)) is None:
+                await anyio.sleep(ASK_AGAIN)
         except Gone:
             if self._servers.is_current(record):
                 self._servers.drop(record.endpoint)
                 self._reconcile()
             return None
-        if identity is None or not self._servers.is_current(record):
+        if not self._servers.is_current(record):
             return None
         found = replace(record, identity=identity)
         self._servers.change(found)
@@ -177,13 +218,14 @@ class Keeper:
             else:
                 return  # whoever watches that one goes on from here
         if isinstance(after, GaveUp) and self._servers.is_current(record):
+            self._servers.change(record)  # the last try has taken it from the disk
             self._say("server.gave_up", record, words, after.count)
             log.warning("server.gave_up", endpoint=record.endpoint, count=after.count, why=words)
         self.poke_at(record)
 
     def _say(self, code: str, record: Started, words: str, count: int) -> None:
         kind = kind_named(record.provider, self._store.world.kinds)
-        self._servers.judge(
+        self.judge(
             record.url,
             fault(
                 code,
@@ -196,4 +238,22 @@ class Keeper:
                 log=record.log,
             ),
         )
-        self.poke_at(record)
+
+    def judge(self, url: str, verdict: Fault) -> None:
+        """Have a server that is down say this, until it has answered again, whoever started it."""
+        self._servers.judge(url, verdict)
+        endpoint = self._at(url)
+        if endpoint is not None:
+            self._poke(endpoint.name)
+        self.soon(functools.partial(self._withdraw, url, verdict))
+
+    async def _withdraw(self, url: str, verdict: Fault) -> None:
+        was_down = False  # nobody may have looked at it since it ended
+        while self._servers.verdict(url) is verdict:
+            world = self._store.world
+            endpoint = self._at(url)
+            if endpoint is None or (was_down and endpoint.state in CALLABLE):
+                self._servers.withdraw(url)
+                return
+            was_down = was_down or endpoint.state not in CALLABLE
+            await self._store.wait_changed(world.generation)

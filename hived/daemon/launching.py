@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 replace = msgspec.structs.replace
 
+END_PATIENCE = 30.0
+"""Seconds for a command that ends a server."""
+
 Child = subprocess.Popen[bytes]
 Adopt = Callable[[Started, Child | None], None]
 """Takes in what has been written down, before it begins where that can be."""
@@ -86,7 +89,11 @@ class Launcher:
                 record = await self._detached(launch, record, adopt, title)
             else:
                 await self._to_its_end(launch, record, title)
-                self._write(record)
+                try:
+                    self._write(record)
+                except StartFailed:
+                    await run_to_end(record.ends_with, launch.environment)
+                    raise
                 adopt(record, None)
         return record
 
@@ -127,7 +134,13 @@ class Launcher:
                 self._remove(record)
                 raise Ended
             record = replace(record, identity=identity)
-            self._write(record)
+            try:
+                self._write(record)
+            except StartFailed:
+                # A server that nobody will know again is worse than none.
+                await anyio.to_thread.run_sync(self.manager.stop, unit)
+                self._remove(record)
+                raise
         adopt(record, None)
         return record
 
@@ -148,7 +161,6 @@ class Launcher:
         try:
             self._write(record)
         except StartFailed:
-            # A server that nobody will know again is worse than none.
             child.kill()
             child.wait()
             release(child)
@@ -193,3 +205,23 @@ class Launcher:
             self._records.remove(record.endpoint)
         except OSError as error:
             log.warning("record.not_removed", endpoint=record.endpoint, why=error.strerror)
+
+
+async def run_to_end(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Run a command that ends a server; return why that failed, or nothing. Not cut short."""
+
+    def run() -> str:
+        try:
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=END_PATIENCE,
+                env=dict(environment),
+                check=False,
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return str(error)
+        return f"{argv[0]} ended with {done.returncode}" if done.returncode else ""
+
+    return await anyio.to_thread.run_sync(run)

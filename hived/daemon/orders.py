@@ -100,10 +100,13 @@ def is_same(record: Started, order: Order) -> bool:
         return False
     if order.recipe.single:
         return order.url is not None and place(record.url) == place(order.url)
+    was = record.wanted or Wanted()
     return (
         record.model == (order.wanted.model or "")
         and order.wanted.port in (None, 0, host_and_port(record.url)[1])
         and order.wanted.context in (None, record.context)
+        and order.wanted.alias in (None, record.alias)
+        and order.wanted.arguments in ((), was.arguments)
     )
 
 

@@ -19,6 +19,7 @@ from hived.machine.log_tail import read_tail
 from hived.machine.processes import is_alive
 from hived.machine.recipes import Recipe
 from hived.machine.records import Records, Started
+from hived_client.doors.boot import boot_id
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.world import Endpoint, Process
 
@@ -48,6 +49,9 @@ class Servers:
     def read(self) -> None:
         """Read what an earlier daemon started. Blocks."""
         self._started = {record.endpoint: record for record in self._records.read_all()}
+        for record in self:
+            if record.ends_with and not record.unit and record.boot != boot_id():
+                self.drop(record.endpoint)  # no process tells that it ended with the machine
 
     def named(self, name: str) -> Started | None:
         """Return the record of a name."""
@@ -73,7 +77,7 @@ class Servers:
             self.drop(old.endpoint)
         self._started[record.endpoint] = record
         self._codes.pop(record.endpoint, None)
-        self._verdicts.pop(place(record.url), None)
+        self.withdraw(record.url)
 
     def change(self, record: Started) -> None:
         """Put a record in the place of itself, here and on disk."""
@@ -103,6 +107,14 @@ class Servers:
         """Keep what hived has to say of a server that is down."""
         self._verdicts[place(url)] = verdict
 
+    def verdict(self, url: str) -> Fault | None:
+        """Return what hived has to say of a server that is down."""
+        return self._verdicts.get(place(url))
+
+    def withdraw(self, url: str) -> None:
+        """Have nothing more to say of it."""
+        self._verdicts.pop(place(url), None)
+
     def given(self) -> tuple[Given, ...]:
         """Return the endpoints that are ours."""
         return tuple(
@@ -116,7 +128,7 @@ class Servers:
                     pid=record.identity.pid if record.identity is not None else None,
                     command=record.argv,
                     log=record.log,
-                    restart=_restart_command(record),
+                    restart=restart_command(record),
                     unit=record.unit,
                 ),
             )
@@ -126,7 +138,7 @@ class Servers:
     def circumstances(self, endpoint: Endpoint) -> Circumstances:
         """Say what is known of the process behind an endpoint, if it is ours."""
         now, record = self._clock.wall(), self.of(endpoint)
-        verdict = self._verdicts.get(place(endpoint.url))
+        verdict = self.verdict(endpoint.url)
         if record is None or record.identity is None:
             return Circumstances(at=now, verdict=verdict)
         alive = lives(record)
@@ -171,6 +183,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _restart_command(record: Started) -> str:
+def restart_command(record: Started) -> str:
+    """Return the command that starts a server as it was."""
     model = f" --model {shlex.quote(record.model)}" if record.model else ""
     return f"hived start {record.provider}{model}"

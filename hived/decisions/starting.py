@@ -21,7 +21,11 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     state: State | None
     """``None``: nothing is watched there."""
     taken: bool
-    """Whether something listens at the port."""
+    """Whether something has the port."""
+    holder: str = ""
+    """Who has it, in words; empty: not seen."""
+    serves: bool = True
+    """Whether it has the model that is asked for, as far as it says."""
     installation: Installation | None = None
     """Its program on this device; ``None``: not known."""
 
@@ -29,16 +33,19 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 def before_start(kind: ProviderKind, ground: Ground, *, port: int) -> Leap | Fault:
     """Say what to do for a server of a kind at a place of its own.
 
-    What answers as that kind is taken as it is, whoever started it. Anything else at the port is a fault.
+    What answers as that kind is taken as it is, whoever started it. Anything else at the port is a fault;
+    a server with another model is left alone, and whoever wants one of its own looks for another port.
     Where nothing is, a server that has an owner (a system unit, an application, a brew service) is left to
     it: two that keep one server fight over its port, its models folder and its memory.
     """
+    if not ground.serves:
+        return "begin"
     if ground.state in CALLABLE or ground.state == "unauthorised":
         return "adopt"
     if ground.state in ("starting", "loading"):
         return "wait"
     if ground.taken:
-        return fault("start.port_taken", port=port)
+        return fault("start.port_taken", port=port, by=f" by {ground.holder}" if ground.holder else "")
     program = ground.installation
     if program is not None and program.found and program.owner:
         return fault(

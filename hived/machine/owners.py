@@ -16,6 +16,7 @@ import stat
 import msgspec
 
 from hived.machine.processes import find_listener, is_stopped, words_of
+from hived_client.vocabulary.faults import Fault, fault
 
 _UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?=/|$)")
 _LISTEN = "0A"
@@ -67,6 +68,13 @@ def owner_of_port(host: str, port: int, root: str = "/") -> Owner | None:
     if uid is None:
         return None
     return Owner(user=user_name(uid), is_other=uid != os.getuid())
+
+
+def port_taken(host: str, port: int, **more: str) -> Fault:
+    """Say that a port is taken, and by whom where that is seen. Blocks."""
+    owner = owner_of_port(host, port)
+    by = f" by {owner.words}" if owner is not None and owner.words else ""
+    return fault("start.port_taken", port=port, by=by, **more)
 
 
 def owner_of_process(pid: int, root: str = "/") -> Owner:

@@ -3,6 +3,9 @@
 One small JSON file a server. The files are hints, not truth: whether such a process still lives is
 asked of the system (`processes.is_alive`). A file that cannot be understood is set aside and never
 stops anything. There is one writer, the daemon that holds the lock. No secret is written.
+
+A file is replaced whole and not synced: what a failure of the power loses is a record of processes that
+the same failure ended, and a sync can hold whoever waits for it for seconds.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     log: str
     started_at: float
+    boot: str = ""
+    """The boot in which it was started; empty: an older hived did not say."""
     context: int | None = None
     unit: str = ""
     """The transient unit of the user's systemd that it lives in; empty: a process of its own."""
@@ -93,7 +98,7 @@ class Records:
         return found
 
     def write(self, started: Started) -> None:
-        """Write or replace a record so that a crash leaves the old one or the new one (mode 0600).
+        """Write or replace a record so that whoever kills us leaves the old one or the new one (mode 0600).
 
         Raises ValueError for a name that is not ``[a-z0-9][a-z0-9._-]{0,63}``, OSError where the folder
         cannot be written.
@@ -107,10 +112,7 @@ class Records:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(body)
-            file.flush()
-            os.fsync(fd)
         os.replace(temporary, path)
-        _sync_folder(self.folder)
 
     def remove(self, endpoint: str) -> None:
         """Forget a record; one that is not there is no error. Raises ValueError for a bad name."""
@@ -139,11 +141,3 @@ def _read(path: Path) -> Started | None:
         if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_size <= MAX_BYTES:
             return msgspec.json.decode(file.read(MAX_BYTES), type=Started)
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,6 +9,7 @@ from hived.decisions.addresses import host_and_port
 from hived.machine.gguf_files import check_model
 from hived.machine.llamacpp import alias_of, command, environment, find_program
 from hived.machine.llamacpp_log import is_out_of_memory, why_it_ended
+from hived.machine.owners import port_taken
 from hived.machine.ports import free_port, is_port_free
 from hived.machine.recipes import Launch, Wanted
 from hived_client.errors import Refused, StartFailed
@@ -70,7 +71,7 @@ def _port(wanted: Wanted, model: str) -> int:
         if is_port_free(HOST, wanted.port):
             return wanted.port
         restart = f"hived start llamacpp --model {quoted(model)} --port 0"
-        raise StartFailed(fault("start.port_taken", port=wanted.port, restart=restart))
+        raise StartFailed(port_taken(HOST, wanted.port, restart=restart))
     if wanted.port is None and wanted.url is not None:
         _, port = host_and_port(wanted.url)
         if is_port_free(HOST, port):

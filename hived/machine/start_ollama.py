@@ -18,6 +18,7 @@ from hived.decisions.ollama_host import DEFAULT_PORT, written_host
 from hived.decisions.unspecified import is_to_listen
 from hived.machine.inherited import without_ours
 from hived.machine.installations import Installations
+from hived.machine.owners import port_taken
 from hived.machine.ports import is_port_free
 from hived.machine.recipes import Launch, Wanted
 from hived_client.errors import Refused, StartFailed
@@ -67,7 +68,7 @@ class OllamaRecipe:
                 )
             )
         if not is_port_free(host, port):
-            raise StartFailed(fault("start.port_taken", port=port))
+            raise StartFailed(port_taken(host, port))
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return Launch(
             argv=(program.path, "serve"),
@@ -86,7 +87,7 @@ class OllamaRecipe:
 
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
         if "address already in use" in why:
-            return fault("start.port_taken", port=host_and_port(launch.url)[1])
+            return port_taken(*host_and_port(launch.url))
         return fault("start.ended", title=OLLAMA.title, why=f": {why}" if why else "", log=log)
 
 

@@ -98,19 +98,19 @@ class UserManager:
         """
         with contextlib.suppress(ManagerFailed):
             self._run("systemctl", ["reset-failed", unit])
+        foreign = sorted(self._variables() - environment.keys())
         variables = self._folder / f"{unit}.environment"
-        _write_privately(variables, _as_file(environment))
         properties = [
             *(f"StandardOutput=append:{log}", f"StandardError=append:{log}"),
             *(f"EnvironmentFile={variables}", f"TimeoutStopSec={STOP_PATIENCE}"),
             *("Restart=no", "UMask=0077", "WorkingDirectory=/", "OOMPolicy=continue"),
             *(("Type=exec",) if stays else ("Type=oneshot", "RemainAfterExit=yes", "KillMode=process")),
         ]
-        foreign = sorted(self._variables() - environment.keys())
         properties += [f"UnsetEnvironment={' '.join(foreign)}"] if foreign else []
         words = ["--quiet", f"--unit={unit}", f"--description={description}"]
         words += [word for each in properties for word in ("-p", each)]
         try:
+            _write_privately(variables, _as_file(environment))
             self._run(
                 "systemd-run",
                 [*words, "--", *(word.replace("$", "$$") for word in argv)],

@@ -316,9 +316,10 @@ CATALOGUE: dict[str, Row] = {
         "There was not enough memory to load the model of {title}{why}.",
         ("hived start llamacpp --model {path} --ctx-size 4096",),
     ),
+    "start.stopped": Row("{title} was stopped while it started.", ("{restart}",)),
     "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", ("less {log}",)),
     "start.port_taken": Row(
-        "Port {port} is taken.",
+        "Port {port} is taken{by}.",
         ("{restart}", "ss -ltnp sport = :{port}"),
         darwin=("{restart}", "lsof -nP -iTCP:{port} -sTCP:LISTEN"),
     ),
