@@ -45,7 +45,7 @@ from hived.daemon.watching import SystemProcesses
 from hived.decisions.configured import attach
 from hived.decisions.expected import expected
 from hived.decisions.transitions import configure, expect, introduce, remember
-from hived.machine.recipe_table import RECIPES
+from hived.machine.recipe_table import recipes
 from hived.machine.records import Records
 from hived.machine.transient import UserManager
 from hived.providers.disk_lm_studio import studio_folder
@@ -193,13 +193,13 @@ class App:
             return found.installation if found is not None else None
 
         records = Records(Path(self._places.started))
-        recipes = {recipe.kind.name: recipe for recipe in RECIPES}
+        table = recipes(studio_folder)
         manager = UserManager(self._environment, folder=self._places.folder)
         return Jobs(
             self._store,
-            Servers(records, recipes, self._clock),
+            Servers(records, table, self._clock),
             Launcher(records, manager, prefix=_unit_prefix(self._places)),
-            recipes,
+            table,
             logs=self._places.logs,
             environment=self._environment,
             clock=self._clock,

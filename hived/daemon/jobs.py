@@ -31,8 +31,8 @@ from hived.decisions.outcomes import Circumstances
 from hived.decisions.starting import Ground, before_start
 from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
-from hived.machine.ports import is_port_free
 from hived.machine.owners import owner_of_port, port_taken
+from hived.machine.ports import is_port_free
 from hived.machine.processes import stop
 from hived.machine.recipes import Launch, Recipe
 from hived.machine.records import Started
@@ -226,6 +226,11 @@ class Jobs:
     async def _look_first(self, order: Order) -> Endpoint | None:
         """Look at the place; return what is there and can be taken. Raises what forbids a start there."""
         url = order.url
+        if order.recipe.only_one:
+            ours = [e for e in self._store.world.endpoints if _is_kind_here(e, order)]
+            found = await self._looked_at(ours[0].url) if ours else None
+            if found is not None and _is_kind_here(found, order):
+                return found  # wherever it serves: to start it elsewhere would take it from whoever uses it
         if url is None:  # any free port will do, unless a server has that very model already
             served = [e for e in self._store.world.endpoints if _is_wanted(e, order)]
             found = await self._looked_at(served[0].url) if served else None
@@ -402,8 +407,8 @@ class Jobs:
             world = self._store.world
             endpoint = self._at(url)
             state = endpoint.state if endpoint is not None else "starting"
-            if endpoint is not None and (state in CALLABLE or (record is None and state == "unauthorised")):
-                return endpoint
+            if endpoint is not None and (state in CALLABLE or state == "unauthorised"):
+                return endpoint  # one that wants a key is there as well
             if record is None and state not in ("starting", "loading"):
                 return None
             if record is not None and (not lives(record) or not self._servers.is_current(record)):
@@ -411,11 +416,21 @@ class Jobs:
             if state == "down":
                 state = "starting"  # it was down before; nobody has looked at it since
             elapsed = anyio.current_time() - began
-            if state != shown or elapsed > TELL_EVERY:
-                shown = state
-                tell(Progress(stage=state, message=f"{name} is {state}", endpoint=name, elapsed=elapsed))
+            words = state + (await self._stage(record) if record is not None and state == "starting" else "")
+            if words != shown or elapsed > TELL_EVERY:
+                shown = words
+                tell(Progress(stage=state, message=f"{name} is {words}", endpoint=name, elapsed=elapsed))
             with anyio.move_on_after(TELL_EVERY):
                 await self._store.wait_changed(world.generation)
+
+    async def _stage(self, record: Started) -> str:
+        """Say how far a start is, where its log tells; else nothing."""
+        now = self._servers.named(record.endpoint) or record
+        stage = await anyio.to_thread.run_sync(self._servers.stage, now, abandon_on_cancel=True)
+        if stage is None:
+            return ""
+        share = f", {stage.share * 100:.0f} %" if stage.share is not None else ""
+        return f": {stage.words}{share}"
 
     def _begin_autostarts(self) -> None:
         if not self._keeper.is_running:
@@ -498,10 +513,17 @@ def _is_wanted(endpoint: Endpoint, order: Order) -> bool:
     With arguments of one's own it would not be the same; nobody can see what it was started with.
     """
     return (
-        endpoint.provider == order.recipe.kind.name
-        and endpoint.locality == "device"
-        and endpoint.state in CALLABLE
+        _is_kind_here(endpoint, order)
         and order.wanted.model is not None
         and not order.wanted.arguments
         and _serves(endpoint, order)
+    )
+
+
+def _is_kind_here(endpoint: Endpoint, order: Order) -> bool:
+    """Tell whether a server of that kind answers on this device."""
+    return (
+        endpoint.provider == order.recipe.kind.name
+        and endpoint.locality == "device"
+        and endpoint.state in CALLABLE
     )

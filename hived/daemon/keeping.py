@@ -169,8 +169,8 @@ class Keeper:
         if record.identity is not None or not record.unit:
             return record
         try:
-            while (identity := await self._ends.identity(record)) is None:
-                await anyio.sleep(ASK_AGAIN)
+            while (identity := await self._ends.identity(record)) is None:  # noqa: ASYNC110
+                await anyio.sleep(ASK_AGAIN)  # systemd tells nobody that it can be asked again
         except Gone:
             if self._servers.is_current(record):
                 self._servers.drop(record.endpoint)

@@ -5,6 +5,7 @@ It starts and stops nothing. Whether a process lives is asked of the system ever
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
 from hived.machine.log_tail import read_tail
 from hived.machine.processes import is_alive
-from hived.machine.recipes import Recipe
+from hived.machine.recipes import Recipe, Stage
 from hived.machine.records import Records, Started
 from hived_client.doors.boot import boot_id
 from hived_client.vocabulary.faults import Fault
@@ -143,13 +144,28 @@ class Servers:
             return Circumstances(at=now, verdict=verdict)
         alive = lives(record)
         words = "" if alive else self.last_words(record)
+        stage = self.stage(record) if alive else None
         return Circumstances(
             at=now,
             process_alive=alive,
             last_words=words,
-            starting_until=record.started_at + STARTING,
+            starting_until=self._starting_until(record),
+            stage=stage.words if stage is not None else "",
             verdict=None if alive else verdict,
         )
+
+    def stage(self, record: Started) -> Stage | None:
+        """Say how far a start is by its log; ``None`` once it has answered. Blocks for a read."""
+        recipe = self._recipes.get(record.provider)
+        if recipe is None or record.ready_at is not None or not recipe.kind.listens_late:
+            return None
+        return recipe.stage(read_tail(record.log))
+
+    def _starting_until(self, record: Started) -> float:
+        recipe = self._recipes.get(record.provider)
+        if recipe is not None and recipe.kind.listens_late and record.ready_at is None:
+            return math.inf  # for minutes, or for hours where it downloads: as long as it lives
+        return record.started_at + STARTING
 
     def last_words(self, record: Started, *, started: bool = True) -> str:
         """Say why a server ended: the signal that killed it, or what its log says. Blocks for a read."""

@@ -65,6 +65,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """What the log of an ended process says, where that tells why."""
     starting_until: float = 0.0
     """Until when a refused connection to a living process still means that it is starting."""
+    stage: str = ""
+    """How far a start is, by the log of a server that hived started: ``loading weights``."""
     launching_since: float | None = None
     """When a process began (seconds since the epoch) that will listen there and does not yet."""
     forwarder: str = ""

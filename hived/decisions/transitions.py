@@ -242,7 +242,8 @@ _NOBODY = ("refused", "closed")
 def _silence(
     endpoint: Endpoint, outcome: NoAnswer, now: Circumstances, kind: ProviderKind
 ) -> tuple[State, Fault]:
-    fields = fault_fields(endpoint, kind) | {"why": outcome.why}
+    stage = f": {now.stage}" if now.stage else ""
+    fields = fault_fields(endpoint, kind) | {"why": outcome.why, "stage": stage}
     if now.verdict is not None and (now.process_alive is False or outcome.kind in _NOBODY):
         return "down", now.verdict
     if now.process_alive is False:

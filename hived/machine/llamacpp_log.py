@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-REASON_LENGTH = 300
-"""Characters of a reason."""
+from hived.machine.last_lines import REASON_LENGTH, plain_lines, telling_line
 
 
 def why_it_ended(text: str, *, started: bool = False) -> str:
@@ -14,17 +13,9 @@ def why_it_ended(text: str, *, started: bool = False) -> str:
     ``started``: of one that had served, the last line alone tells nothing. At most 300 characters,
     without control characters.
     """
-    lines = [line for raw in text.splitlines() if (line := _clean(raw))]
-    for telling in _TELLING:
-        for line in reversed(lines):
-            if telling.search(line):
-                return line[:REASON_LENGTH]
-    return lines[-1][:REASON_LENGTH] if lines and not started else ""
-
-
-def is_out_of_memory(words: str) -> bool:
-    """Tell whether the reason of an end is that the model did not fit."""
-    return re.search(_NO_MEMORY, words, re.IGNORECASE) is not None
+    lines = [line for raw in plain_lines(text) if (line := " ".join(_PREFIX.sub("", raw).split()))]
+    told = telling_line(lines, _TELLING)
+    return told or (lines[-1][:REASON_LENGTH] if lines and not started else "")
 
 
 _NO_MEMORY = r"out of memory|\boom\b|failed to allocate|unable to allocate|bad_alloc|not enough memory"
@@ -43,11 +34,5 @@ _TELLING = tuple(
         r"GGML_ASSERT|: fatal error$|Segmentation fault|terminate called",
     )
 )
-_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
 _PREFIX = re.compile(r"^[\d.]+ [A-Z] (\w{2,4} +)?(\w+(\(\))?: +)?(?=\S)")
-
-
-def _clean(line: str) -> str:
-    """Strip colours, control characters and llama.cpp's time, level, module and function from a line."""
-    plain = "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", line))
-    return " ".join(_PREFIX.sub("", plain).split())
+"""llama.cpp's time, level, module and function before a line."""

@@ -15,6 +15,18 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(one.getsockname()[1])
 
 
+def choose_port(host: str, asked: int | None, usual: int | None) -> int | None:
+    """Return the port that was asked for, the usual one if it is free, else any free one.
+
+    ``asked``: 0 is any; ``None`` where nobody asked. Returns ``None`` where the one asked for is taken.
+    """
+    if asked:
+        return asked if is_port_free(host, asked) else None
+    if asked is None and usual is not None and is_port_free(host, usual):
+        return usual
+    return free_port(host)
+
+
 def is_port_free(host: str, port: int) -> bool:
     """Say whether a server could listen there. Raises OSError for a host that is not this machine's."""
     with _server_socket(host) as (one, address):

@@ -45,6 +45,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """The command that stops a server which is not the command's own process."""
 
 
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a start is: ``loading weights``. ``share`` is 0 to 1 of that stage, where it is told."""
+
+    words: str
+    share: float | None = None
+
+
 class Recipe(Protocol):
     """How one kind is started."""
 
@@ -58,6 +65,10 @@ class Recipe(Protocol):
 
         Of the others there may be several, each with a model and a port of its own.
         """
+
+    @property
+    def only_one(self) -> bool:
+        """Whether there can be but one, so that a start at another port would move somebody's."""
 
     @property
     def takes(self) -> frozenset[str]:
@@ -75,6 +86,9 @@ class Recipe(Protocol):
 
         ``started``: of one that had served, the last line alone tells nothing.
         """
+
+    def stage(self, text: str) -> Stage | None:
+        """Say by the end of a log how far a start is; ``None`` where it does not tell, or need not."""
 
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
         """Say in the catalogue's words what ``why`` means: port taken, no memory, a missing library, …"""

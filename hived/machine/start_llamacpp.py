@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from hived.decisions.addresses import host_and_port
 from hived.machine.gguf_files import check_model
 from hived.machine.llamacpp import alias_of, command, environment, find_program
-from hived.machine.llamacpp_log import is_out_of_memory, why_it_ended
+from hived.machine.llamacpp_log import why_it_ended
 from hived.machine.owners import port_taken
-from hived.machine.ports import free_port, is_port_free
-from hived.machine.recipes import Launch, Wanted
+from hived.machine.ports import choose_port
+from hived.machine.recipes import Launch, Stage, Wanted
+from hived.machine.start_faults import fault_of
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import LLAMACPP
@@ -24,6 +26,7 @@ class LlamaCppRecipe:
 
     kind = LLAMACPP
     single = False
+    only_one = False
     takes = frozenset(("model", "context", "alias", "arguments"))
 
     def __repr__(self) -> str:
@@ -45,7 +48,10 @@ class LlamaCppRecipe:
                 )
             )
         check_model(model)
-        port = _port(wanted, model)
+        port = choose_port(HOST, wanted.port, host_and_port(wanted.url)[1] if wanted.url else None)
+        if port is None:
+            restart = f"hived start llamacpp --model {quoted(model)} --port 0"
+            raise StartFailed(port_taken(HOST, wanted.port or 0, restart=restart))
         alias = wanted.alias or alias_of(model)
         try:
             argv = command(
@@ -59,21 +65,21 @@ class LlamaCppRecipe:
     def why_it_ended(self, text: str, *, started: bool) -> str:
         return why_it_ended(text, started=started)
 
+    def stage(self, text: str) -> Stage | None:
+        return None  # it answers while it loads, and says how far it is
+
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
-        code = "start.no_memory" if is_out_of_memory(why) else "start.ended"
-        words = f": {why}" if why else ""
-        return fault(code, title=LLAMACPP.title, why=words, log=log, path=launch.model)
-
-
-def _port(wanted: Wanted, model: str) -> int:
-    """Return the port that was asked for, the configured one if it is free, else any free one."""
-    if wanted.port:
-        if is_port_free(HOST, wanted.port):
-            return wanted.port
-        restart = f"hived start llamacpp --model {quoted(model)} --port 0"
-        raise StartFailed(port_taken(HOST, wanted.port, restart=restart))
-    if wanted.port is None and wanted.url is not None:
-        _, port = host_and_port(wanted.url)
-        if is_port_free(HOST, port):
-            return port
-    return free_port(HOST)
+        start = f"hived start llamacpp --model {quoted(launch.model)}"
+        if re.search(r"couldn't bind HTTP server socket|^hived-llamacpp: port ", why):
+            return port_taken(*host_and_port(launch.url), restart=f"{start} --port 0")
+        is_ours = "hived.machine.embedded_llamacpp" in launch.argv
+        return fault_of(
+            why,
+            title=LLAMACPP.title,
+            log=log,
+            model=launch.model,
+            restart=f"{start} --ctx-size 4096",
+            program=launch.argv[0],
+            upgrade="pip install --upgrade xllamacpp" if is_ours else None,
+            usage=None if is_ours else f"{quoted(launch.argv[0])} --help",
+        )

@@ -18,15 +18,14 @@ from hived.decisions.ollama_host import DEFAULT_PORT, written_host
 from hived.decisions.unspecified import is_to_listen
 from hived.machine.inherited import without_ours
 from hived.machine.installations import Installations
+from hived.machine.last_lines import REASON_LENGTH, plain_lines, telling_line
 from hived.machine.owners import port_taken
 from hived.machine.ports import is_port_free
-from hived.machine.recipes import Launch, Wanted
+from hived.machine.recipes import Launch, Stage, Wanted
+from hived.machine.start_faults import fault_of
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import OLLAMA
-
-REASON_LENGTH = 300
-"""Characters of a reason."""
 
 _TELLING = tuple(
     re.compile(pattern)
@@ -44,6 +43,7 @@ class OllamaRecipe:
 
     kind = OLLAMA
     single = True
+    only_one = False
     takes: frozenset[str] = frozenset()
 
     def __init__(self, root: str = "/") -> None:
@@ -78,17 +78,24 @@ class OllamaRecipe:
         )
 
     def why_it_ended(self, text: str, *, started: bool) -> str:
-        lines = [_plain(line) for line in text.splitlines() if line.strip()]
-        for telling in _TELLING:
-            for line in reversed(lines):
-                if telling.search(line):
-                    return line[:REASON_LENGTH]
-        return lines[-1][:REASON_LENGTH] if lines and not started else ""
+        lines = plain_lines(text)
+        told = telling_line(lines, _TELLING)
+        return told or (lines[-1][:REASON_LENGTH] if lines and not started else "")
+
+    def stage(self, text: str) -> Stage | None:
+        return None
 
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
         if "address already in use" in why:
             return port_taken(*host_and_port(launch.url))
-        return fault("start.ended", title=OLLAMA.title, why=f": {why}" if why else "", log=log)
+        return fault_of(
+            why,
+            title=OLLAMA.title,
+            log=log,
+            install=OLLAMA.install,
+            install_darwin=OLLAMA.install_darwin,
+            program=launch.argv[0],
+        )
 
 
 def _where(wanted: Wanted) -> tuple[str, int]:

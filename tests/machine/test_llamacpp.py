@@ -18,9 +18,10 @@ from hived.machine.llamacpp import (
     find_program,
     supported_flags,
 )
-from hived.machine.llamacpp_log import is_out_of_memory, why_it_ended
+from hived.machine.llamacpp_log import why_it_ended
 from hived.machine.log_tail import read_tail
 from hived.machine.ports import free_port, is_port_free
+from hived.machine.start_faults import fault_of
 from hived_client.errors import StartFailed
 
 EMBEDDED = Program(kind="embedded", argv=("python", "-m", "embedded"))
@@ -293,4 +294,6 @@ def test_only_the_end_of_a_log_is_read_and_not_what_an_earlier_start_said(tmp_pa
     ],
 )
 def test_an_end_for_lack_of_memory_is_told_from_others(words: str, is_memory: bool) -> None:
-    assert is_out_of_memory(words) == is_memory
+    assert fault_of(words, title="llama.cpp", restart="r", log="l").code == (
+        "start.no_memory" if is_memory else "start.architecture" if "architecture" in words else "start.ended"
+    )

@@ -43,6 +43,7 @@ def fault_fields(endpoint: Endpoint, kind: ProviderKind) -> dict[str, Value]:
         "restart": restart,
         "setting": _setting(endpoint),
         "seems": "",
+        "stage": "",
         "why": "",
     }
 

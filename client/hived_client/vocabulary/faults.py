@@ -37,7 +37,7 @@ class Row(msgspec.Struct, frozen=True):
 COMMANDS = frozenset(
     (
         *("start", "restart", "load", "pull", "queue", "memory", "tools", "upgrade", "placement", "give"),
-        *("setting", "mend", "install", "install_darwin"),
+        *("setting", "mend", "install", "install_darwin", "usage"),
     )
 )
 """Fields that are commands already; every other one is a word in a command."""
@@ -177,7 +177,7 @@ CATALOGUE: dict[str, Row] = {
     "server.silent": Row(
         "{title} at {url} accepts connections and does not answer.", ("{restart}", "hived status")
     ),
-    "server.starting": Row("{title} at {url} is starting.", ("hived events",), retryable=True),
+    "server.starting": Row("{title} at {url} is starting{stage}.", ("hived events",), retryable=True),
     "server.loading": Row("{title} at {url} is loading its model.", ("hived events",), retryable=True),
     "server.failed": Row("{title} at {url} failed: {why}.", ("{restart}", "hived status")),
     "server.unauthorised": Row(
@@ -313,8 +313,23 @@ CATALOGUE: dict[str, Row] = {
     "start.manager": Row("The user's systemd did not start {title}: {why}.", ("systemctl --user status",)),
     "start.ended": Row("{title} ended while it started{why}.", ("less {log}",)),
     "start.no_memory": Row(
-        "There was not enough memory to load the model of {title}{why}.",
-        ("hived start llamacpp --model {path} --ctx-size 4096",),
+        "There was not enough memory to load the model of {title}{why}.", ("{restart}", "less {log}")
+    ),
+    "start.context": Row("{title} cannot give {model} that much context{why}.", ("{restart}", "less {log}")),
+    "start.library": Row(
+        "{title} lacks a library on this machine{why}.",
+        ("{install}", "ldd {program}"),
+        darwin=("{install_darwin}", "{install}", "otool -L {program}"),
+    ),
+    "start.driver": Row("{title} cannot use the graphics card of this machine{why}.", ("nvidia-smi",)),
+    "start.architecture": Row(
+        "{title} of this version cannot run the kind of model that {model} is{why}.",
+        ("{upgrade}", "less {log}"),
+    ),
+    "start.option": Row("{title} does not take what it was started with{why}.", ("{usage}", "less {log}")),
+    "start.gated": Row("{title} may not download {model}{why}.", ("hf auth login",)),
+    "start.unknown_model": Row(
+        "{title} finds no model {model}{why}.", ("curl -fsI https://huggingface.co/{model}",)
     ),
     "start.stopped": Row("{title} was stopped while it started.", ("{restart}",)),
     "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", ("less {log}",)),

@@ -1,0 +1,49 @@
+"""What the line of a log means that says why a server ended while it started: a row of the catalogue. Pure.
+
+The words are those of the dynamic linker, of CUDA, of Hugging Face's library and of Python's argparse, so
+one table serves every kind; what only one server says is read by its own recipe first.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hived_client.vocabulary.faults import Fault, Value, fault
+
+_CODES = tuple(
+    (re.compile(pattern, re.IGNORECASE), code)
+    for pattern, code in (
+        (
+            r"driver version is insufficient|no kernel image is available|forward compatibility",
+            "start.driver",
+        ),
+        (r"failed to infer device type|no cuda gpus are available", "start.driver"),
+        (r"loading shared libraries|shared object file|undefined symbol|library not loaded", "start.library"),
+        (r"out ?of ?memory|\boom\b|unable to allocate|failed to allocate|bad_alloc", "start.no_memory"),
+        (r"not enough memory|cannot allocate memory|cache blocks|free memory on device", "start.no_memory"),
+        (r"available memory on node|kv cache", "start.no_memory"),
+        (r"gated|is restricted|40[13] client error|invalid user token", "start.gated"),
+        (
+            r"unknown model architecture|recognize this architecture|architectures?\b.*not supported",
+            "start.architecture",
+        ),
+        (
+            r"unrecognized arguments|invalid argument|: error: |invalid choice|expected one argument",
+            "start.option",
+        ),
+        (
+            r"valid model identifier|repository ?not ?found|cached snapshot folder|repo id must be",
+            "start.unknown_model",
+        ),
+        (r"invalid repository id or local directory", "start.unknown_model"),
+    )
+)
+
+
+def fault_of(why: str, **known: Value) -> Fault:
+    """Return the fault that a reason is; ``start.ended`` where the table does not know it.
+
+    ``known``: ``title``, ``log``, and what the hints want (``restart``, ``install``, ``model``, …).
+    """
+    code = next((code for pattern, code in _CODES if pattern.search(why)), "start.ended")
+    return fault(code, why=f": {why}" if why else "", **known)

@@ -1,0 +1,225 @@
+"""A vLLM and an LM Studio that hived starts, through a real daemon. The programs are fakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hived.machine.ports import free_port
+from hived_client.doors.wire import Begun, Progress
+from hived_client.errors import HivedError
+from hived_client.vocabulary.world import Endpoint
+from tests.cli.words import hived
+from tests.daemon.running import Running, configure, wait_until
+from tests.machine.user_manager import UserManagerPrograms, user_manager
+from tests.servers.lm_studio import LmStudio
+from tests.servers.programs import LmsProgram, VllmProgram
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def programs(home: Path) -> Path:
+    folder = home / "bin"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def variables(programs: Path, environment: dict[str, str]) -> dict[str, str]:
+    return environment | {"PATH": f"{programs}:{environment['PATH']}"}
+
+
+@pytest.fixture
+def vllm(programs: Path) -> VllmProgram:
+    return VllmProgram(programs)
+
+
+@pytest.fixture
+def lms(programs: Path) -> Iterator[LmsProgram]:
+    program = LmsProgram(programs)
+    yield program
+    program.close()
+
+
+def begun(daemon: Running, provider: str, **options: object) -> Begun:
+    last = list(daemon.client.start(provider, **({"timeout": 20.0} | options)))[-1]  # type: ignore[arg-type]
+    assert isinstance(last, Begun)
+    return last
+
+
+def endpoints(daemon: Running) -> dict[str, Endpoint]:
+    return {endpoint.name: endpoint for endpoint in daemon.client.world().world.endpoints}
+
+
+def test_a_vllm_is_started_with_its_model_and_told_how_far_it_is(
+    variables: dict[str, str], vllm: VllmProgram
+) -> None:
+    configure(variables)
+    vllm.hold()
+    told: list[str] = []
+    with Running(variables) as daemon:
+
+        def ask() -> None:
+            for step in daemon.another().start("vllm", model="org/tiny", context=256, timeout=20.0):
+                told.append(step.message if isinstance(step, Progress) else step.endpoint)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        for number, words in enumerate(("starting", "loading weights", "loading weights, 50 %", "compiling")):
+
+            def says(words: str = words) -> bool:
+                reasons = [e.reason.message for e in endpoints(daemon).values() if e.reason is not None]
+                stage = words.partition(",")[0]
+                return any(stage in reason for reason in reasons) and any(
+                    words in message for message in told
+                )
+
+            wait_until(says, lambda: f"{told} {endpoints(daemon)} {daemon.log[-2000:]}")
+            vllm.let_on(number)
+        asking.join(20.0)
+        name = told[-1]
+        assert f"{name} is starting: loading weights, 50 %" in told
+        (pid, words_given) = vllm.starts[0]
+        port = endpoints(daemon)[name].url.rpartition(":")[2]
+        assert words_given == (
+            *("serve", "org/tiny", "--host", "127.0.0.1", "--port", port),
+            *("--served-model-name", "org/tiny", "--max-model-len", "256"),
+        )
+        target = daemon.client.resolve("vllm/org/tiny", context=256)
+        assert target.api_base == f"http://127.0.0.1:{port}/v1"
+        assert begun(daemon, "vllm", model="org/tiny").pid == pid
+        assert daemon.client.stop("vllm").endpoints == {name: "terminated"}
+        assert not os.path.exists(f"/proc/{pid}/exe")
+
+
+def test_a_vllm_that_dies_comes_back_at_its_port_with_what_it_was_given(
+    variables: dict[str, str], vllm: VllmProgram, home: Path
+) -> None:
+    configure(variables)
+    (home / "model").mkdir()
+    (home / "model" / "config.json").write_text("{}")
+    with Running(variables) as daemon:
+        first = begun(daemon, "vllm", model=str(home / "model"), arguments=("--enforce-eager", "1"))
+        assert first.models == ("model",)
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGKILL)
+        wait_until(lambda: len(vllm.starts) == 2)
+        assert vllm.starts[0][1] == vllm.starts[1][1]
+        wait_until(lambda: endpoints(daemon)[first.endpoint].state == "ready")
+        daemon.client.stop(first.endpoint)
+
+
+def test_who_waits_for_a_start_that_is_stopped_is_told_so(
+    variables: dict[str, str], vllm: VllmProgram
+) -> None:
+    configure(variables)
+    vllm.hold()
+    codes: list[str] = []
+    with Running(variables) as daemon:
+
+        def ask() -> None:
+            try:
+                begun(daemon, "vllm", model="org/tiny")
+            except HivedError as error:
+                codes.append(error.code)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        wait_until(lambda: vllm.starts)
+        assert list(daemon.client.stop("vllm").endpoints.values()) == ["terminated"]
+        asker.join(20.0)
+        assert codes == ["start.stopped"]
+        assert endpoints(daemon) == {}
+
+
+def test_lm_studio_is_started_by_its_own_command_and_stopped_by_it(
+    variables: dict[str, str], lms: LmsProgram
+) -> None:
+    port = free_port()
+    configure(variables, {"lm_studio": {"api_base": f"http://127.0.0.1:{port}/v1"}})
+    with Running(variables) as daemon:
+        found = begun(daemon, "lm_studio")
+        assert (found.endpoint, found.pid, found.adopted) == ("lm_studio", None, False)
+        assert lms.calls == [f"server start --port {port}"]
+        assert begun(daemon, "lm_studio").adopted is False
+        daemon.kill()
+        daemon.start()
+        wait_until(lambda: endpoints(daemon)["lm_studio"].state == "ready")
+        application = lms.application
+        assert daemon.client.stop("lm_studio").endpoints == {"lm_studio": "terminated"}
+        assert lms.calls == [f"server start --port {port}", "server stop"]
+        assert lms.application == application  # only its server has ended
+        assert os.listdir(daemon.where.started) == []
+
+
+def test_an_lm_studio_that_the_user_stopped_is_no_longer_ours(
+    variables: dict[str, str], lms: LmsProgram
+) -> None:
+    port = free_port()
+    configure(variables, {"lm_studio": {"api_base": f"http://127.0.0.1:{port}/v1"}})
+    with Running(variables) as daemon:
+        begun(daemon, "lm_studio")
+        lms.close()
+        wait_until(lambda: os.listdir(daemon.where.started) == [])
+        with LmStudio(port=port):
+            assert begun(daemon, "lm_studio").adopted
+            said = hived(variables, "stop", "lm_studio")
+            assert "has not started LM Studio" in said.err
+        assert begun(daemon, "lm_studio").adopted is False
+
+
+def test_an_lm_studio_that_serves_elsewhere_is_not_moved(variables: dict[str, str], lms: LmsProgram) -> None:
+    with LmStudio() as server:
+        configure(variables, {"lm_studio": {"api_base": f"{server.url}/v1"}})
+        with Running(variables) as daemon:
+            wait_until(lambda: endpoints(daemon)["lm_studio"].state == "ready")
+            found = begun(daemon, "lm_studio", port=free_port())
+            assert (found.adopted, found.url) == (True, server.url)
+            assert lms.calls == []
+
+
+def test_what_lms_says_is_told(variables: dict[str, str], lms: LmsProgram) -> None:
+    configure(variables, {"lm_studio": {"api_base": f"http://127.0.0.1:{free_port()}/v1"}})
+    lms.break_down(
+        "Failed to start LM Studio service. Please make sure it is installed and have run it once."
+    )
+    with Running(variables) as daemon, pytest.raises(HivedError) as caught:
+        begun(daemon, "lm_studio")
+    assert caught.value.code == "start.not_installed"
+    assert "have run it once" in caught.value.message
+
+
+@pytest.fixture
+def manager(programs: Path, home: Path) -> Iterator[UserManagerPrograms]:
+    with user_manager(programs, home / "xdg") as found:
+        yield found
+
+
+def test_in_units_lm_studio_leaves_its_application_and_vllm_outlives_the_daemon(
+    variables: dict[str, str], manager: UserManagerPrograms, lms: LmsProgram, vllm: VllmProgram
+) -> None:
+    configure(variables, {"lm_studio": {"api_base": f"http://127.0.0.1:{free_port()}/v1"}})
+    with Running(variables | manager.environment) as daemon:
+        begun(daemon, "lm_studio")
+        first = begun(daemon, "vllm", model="org/tiny")
+        assert len(manager.units) == 2
+        assert endpoints(daemon)[first.endpoint].process is not None
+        daemon.kill()
+        daemon.start()
+        wait_until(lambda: {e.state for e in endpoints(daemon).values()} == {"ready"})
+        assert begun(daemon, "vllm", model="org/tiny").pid == first.pid
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGKILL)
+        wait_until(lambda: len(vllm.starts) == 2)
+        wait_until(lambda: endpoints(daemon)[first.endpoint].state == "ready")
+        application = lms.application
+        assert daemon.client.stop("lm_studio").endpoints == {"lm_studio": "terminated"}
+        assert daemon.client.stop("vllm").endpoints == {first.endpoint: "terminated"}
+        assert lms.application == application
+        assert manager.units == {}
