@@ -66,7 +66,9 @@ def read_order(
     if endpoint is not None and (
         locality_of(endpoint.url) != "device" or not endpoint.url.startswith("http://")
     ):
-        raise Refused(fault("start.elsewhere", title=recipe.kind.title, url=endpoint.url))
+        raise Refused(
+            fault("start.elsewhere", title=recipe.kind.title, url=endpoint.url, endpoint=endpoint.name)
+        )
     wanted = Wanted(
         url=endpoint.url if endpoint is not None else None,
         model=params.model or None,

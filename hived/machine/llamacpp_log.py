@@ -31,6 +31,7 @@ _TELLING = tuple(
         r"failed to (load|open) (the )?(GGUF|model)",
         r"^error: |invalid argument",
         r"^(\w+\.)*\w*(Error|Exception)\b",
+        r"driver version is insufficient|no kernel image is available",  # else it goes on without the card
         r"GGML_ASSERT|: fatal error$|Segmentation fault|terminate called",
     )
 )

@@ -12,30 +12,24 @@ from hived_client.vocabulary.faults import Fault, Value, fault
 
 _CODES = tuple(
     (re.compile(pattern, re.IGNORECASE), code)
-    for pattern, code in (
+    for code, pattern in (
         (
-            r"driver version is insufficient|no kernel image is available|forward compatibility",
             "start.driver",
+            r"driver version is insufficient|no kernel image is available|forward compatibility",
         ),
-        (r"failed to infer device type|no cuda gpus are available", "start.driver"),
-        (r"loading shared libraries|shared object file|undefined symbol|library not loaded", "start.library"),
-        (r"out ?of ?memory|\boom\b|unable to allocate|failed to allocate|bad_alloc", "start.no_memory"),
-        (r"not enough memory|cannot allocate memory|cache blocks|free memory on device", "start.no_memory"),
-        (r"available memory on node|kv cache", "start.no_memory"),
-        (r"gated|is restricted|40[13] client error|invalid user token", "start.gated"),
-        (
-            r"unknown model architecture|recognize this architecture|architectures?\b.*not supported",
-            "start.architecture",
-        ),
-        (
-            r"unrecognized arguments|invalid argument|: error: |invalid choice|expected one argument",
-            "start.option",
-        ),
-        (
-            r"valid model identifier|repository ?not ?found|cached snapshot folder|repo id must be",
-            "start.unknown_model",
-        ),
-        (r"invalid repository id or local directory", "start.unknown_model"),
+        ("start.driver", r"failed to infer device type|no cuda gpus are available"),
+        ("start.library", r"loading shared libraries|shared object file|undefined symbol|library not loaded"),
+        ("start.no_memory", r"out ?of ?memory|\boom\b|unable to allocate|failed to allocate|bad_alloc"),
+        ("start.no_memory", r"not enough memory|cannot allocate memory|cache blocks|free memory on device"),
+        ("start.no_memory", r"available memory on node|kv cache"),
+        ("start.unknown_model", r"repository ?not ?found"),
+        ("start.gated", r"gated|is restricted|40[13] client error|invalid user token"),
+        ("start.architecture", r"unknown model architecture|recognize this architecture"),
+        ("start.architecture", r"architectures?\b.*not supported"),
+        ("start.option", r"unrecognized arguments|invalid argument|invalid choice|expected one argument"),
+        ("start.option", r"\.py: error: "),
+        ("start.unknown_model", r"valid model identifier|cached snapshot folder|repo id must be"),
+        ("start.unknown_model", r"invalid repository id or local directory"),
     )
 )
 
@@ -46,4 +40,4 @@ def fault_of(why: str, **known: Value) -> Fault:
     ``known``: ``title``, ``log``, and what the hints want (``restart``, ``install``, ``model``, …).
     """
     code = next((code for pattern, code in _CODES if pattern.search(why)), "start.ended")
-    return fault(code, why=f": {why}" if why else "", **known)
+    return fault(code, why=f": {why.rstrip('.')}" if why else "", **known)

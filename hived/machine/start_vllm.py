@@ -89,16 +89,26 @@ class VllmRecipe:
             return port_taken(*host_and_port(launch.url), restart=f"{restart} --port 0")
         known = {"title": VLLM.title, "log": log, "model": launch.model}
         if (most := _greatest_context(why)) is not None:
-            return fault("start.context", why=f": {why}", restart=f"{restart} --ctx-size {most}", **known)
-        less = "-- --gpu-memory-utilization 0.7" if "Free memory on device" in why else "--ctx-size 4096"
+            return fault(
+                "start.context", why=f": {why.rstrip('.')}", restart=f"{restart} --ctx-size {most}", **known
+            )
         return fault_of(
             why,
             **known,
-            restart=f"{restart} {less}",
+            restart=f"{restart} {_less_memory(why)}",
             install=f"{VLLM.upgrade} --force-reinstall",
             upgrade=VLLM.upgrade,
             usage=f"{quoted(launch.argv[0])} serve --help=all",
         )
+
+
+def _less_memory(why: str) -> str:
+    """Return the option with which it may fit."""
+    if "is less than desired" in why:
+        return "-- --gpu-memory-utilization 0.7"
+    if "for the cache blocks" in why:
+        return "-- --gpu-memory-utilization 0.97"
+    return "--ctx-size 4096"
 
 
 def _greatest_context(why: str) -> int | None:

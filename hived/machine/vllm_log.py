@@ -8,14 +8,24 @@ most special pattern, and "See root cause above" is none.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from hived.machine.last_lines import REASON_LENGTH, plain_lines, telling_line
 from hived.machine.recipes import Stage
 
 _PREFIX = re.compile(
-    r"^(\([\w.-]+ pid=\d+\) *)?((INFO|WARNING|ERROR|CRITICAL|DEBUG) +\d\d-\d\d \d\d:\d\d:\d\d +\[[^\]]*\] *)?"
+    r"^(\([\w.-]+ pid=\d+\) *)?"
+    r"((?P<level>[A-Z]+) +\d\d-\d\d \d\d:\d\d:\d\d +\[[^\]]*\] *)?"
+    r"(?P<value>Value error, )?"
 )
-_EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt): \S")
+_QUIET = frozenset(("DEBUG", "INFO", "WARNING"))
+"""Levels of lines that tell no end: how much memory is free, for one, is told at every start."""
+_EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt): (?!\d+ validation error)\S")
+_AFTER = re.compile(
+    r"\. (Supported architectures|To allow overriding|To enable repo look-ups|This could be because|See https)"
+    r".*$| *\[type=.*$"
+)
+"""What follows a reason and tells no more of it."""
 _TELLING = tuple(
     re.compile(pattern)
     for pattern in (
@@ -23,14 +33,16 @@ _TELLING = tuple(
         r"driver version is insufficient|no kernel image is available|forward compatibility was attempted",
         r"Failed to infer device type|No CUDA GPUs are available",
         r"[Aa]ddress already in use",
-        r"gated repo|Access to model .* is restricted|401 Client Error|403 Client Error|Invalid user token",
+        r"Repository Not Found",
+        r"Cannot access gated repo|access a gated repo\.|Access to model .* is restricted",
+        r"40[13] Client Error|Invalid user token",
         r"out of memory|OutOfMemoryError|Free memory on device|No available memory for the cache blocks",
         r"larger than the (maximum number of tokens|available KV cache)|estimated maximum model length",
         r"Available memory on node .* on startup is less|Not enough memory|Cannot allocate memory|bad_alloc",
         r"is greater than the derived max_model_len",
         r"does not recognize this architecture|[Mm]odel architectures? .* (is|are) not supported",
         r"unrecognized arguments|: error: |invalid choice|expected one argument",
-        r"is not a valid model identifier|Repository Not Found|RepositoryNotFoundError",
+        r"is not a valid model identifier",
         r"cached snapshot folder|Repo id must be",
         r"Cannot find any model weights|couldn't connect to|Invalid repository ID or local directory",
     )
@@ -80,11 +92,26 @@ def why_it_ended(text: str, *, started: bool = False) -> str:
 
     ``started``: of one that had served, the last line alone tells nothing.
     """
-    lines = [line for raw in plain_lines(text) if (line := _PREFIX.sub("", raw).strip())]
-    told = telling_line(lines, _TELLING)
+    lines = [_Line.of(raw) for raw in plain_lines(text)]
+    grave = [line.words for line in lines if line.words and line.level not in _QUIET]
+    told = telling_line(grave, _TELLING)
     if told:
         return told
-    causes = [line for line in lines if _EXCEPTION.match(line) and "root cause" not in line]
+    causes = [line.words for line in lines if line.is_cause]
     if causes:
         return causes[0][:REASON_LENGTH]  # the first is the cause; those after it are what it led to
-    return lines[-1][:REASON_LENGTH] if lines and not started else ""
+    return lines[-1].words[:REASON_LENGTH] if lines and not started else ""
+
+
+class _Line(NamedTuple):
+    words: str
+    level: str
+    is_cause: bool
+
+    @classmethod
+    def of(cls, raw: str) -> _Line:
+        found = _PREFIX.match(raw)
+        assert found is not None  # every part of it may be missing
+        words, level = _AFTER.sub("", raw[found.end() :]).strip(), found["level"] or ""
+        is_error = found["value"] is not None or _EXCEPTION.match(words) is not None
+        return cls(words, level, is_error and level not in _QUIET and "root cause" not in words)

@@ -97,7 +97,8 @@ def test_a_sentence_is_one_sentence_and_ends() -> None:
 PROGRAMS = frozenset(
     (
         *("hived", "ollama", "lms", "vllm", "llama-server", "systemctl", "launchctl", "journalctl", "brew"),
-        *("pip", "uv", "python3", "git", "curl", "getent", "dscacheutil", "ss", "lsof"),
+        *("pip", "uv", "python3", "git", "curl", "getent", "dscacheutil", "ss", "lsof", "ldd", "otool"),
+        *("hf", "nvidia-smi"),
         *("ls", "less", "df", "rm", "kill", "chmod", "sudo", "vi", "open", "export", "env", "wsl.exe"),
     )
 )

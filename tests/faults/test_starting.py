@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,10 @@ from tests.faults.asking import Shared, at, raised, settled
 from tests.faults.provoking import provokes
 from tests.faults.test_machine import running
 from tests.machine.layouts import Layout
+from tests.machine.test_start_vllm import DRIVER, GATED, LIBRARY
+from tests.machine.test_start_vllm import written as vllm_log
 from tests.machine.user_manager import UserManagerPrograms, user_manager
-from tests.servers.programs import OllamaProgram
+from tests.servers.programs import OllamaProgram, VllmProgram
 
 LLAMA_SERVER = """#!/bin/sh
 case "$*" in
@@ -95,6 +98,72 @@ def test_it_ends(shared: Shared, tmp_path: Path) -> Fault:
 @provokes("start.no_memory", "a llama-server that says what the real one says when the graphics card is full")
 def test_it_does_not_fit(sleepy: Running, tmp_path: Path) -> Fault:
     return failed(sleepy.client, gguf(tmp_path, "too-big"))
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[tuple[Running, VllmProgram]]:
+    """A daemon with a vLLM that ends with whatever log a provocation gives it."""
+    with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as folder:
+        (programs := Path(folder, "bin")).mkdir()
+        program = VllmProgram(programs)
+        with settled(Path(folder), PATH=f"{programs}:/usr/bin:/bin") as daemon:
+            yield daemon, program
+
+
+def ended(failing: tuple[Running, VllmProgram], log: str) -> Fault:
+    """Return what a vLLM is said to have ended of."""
+    daemon, program = failing
+    program.break_down(log)
+    return raised(lambda: list(daemon.client.start("vllm", model="org/model", timeout=30.0)))
+
+
+@provokes("start.context", "a vLLM, asked for more context than the model was made for: the real one's log")
+def test_more_context_than_there_is(failing: tuple[Running, VllmProgram]) -> Fault:
+    found = ended(failing, vllm_log("context"))
+    assert found.hint == "hived start vllm --model org/model --ctx-size 2048"
+    return found
+
+
+@provokes("start.option", "a vLLM with a flag that it does not know: the real one's log")
+def test_a_flag_that_it_does_not_know(failing: tuple[Running, VllmProgram]) -> Fault:
+    return ended(failing, vllm_log("option"))
+
+
+@provokes("start.architecture", "a vLLM with a model of a kind that it does not know: the real one's log")
+def test_a_kind_of_model_that_it_does_not_know(failing: tuple[Running, VllmProgram]) -> Fault:
+    return ended(failing, vllm_log("architecture"))
+
+
+@provokes("start.unknown_model", "a vLLM with a model that is not on the disk, offline: the real one's log")
+def test_a_model_that_is_nowhere(failing: tuple[Running, VllmProgram]) -> Fault:
+    return ended(failing, vllm_log("unknown_model"))
+
+
+@provokes("start.gated", "a vLLM with a model that wants a licence accepted, in Hugging Face's words")
+def test_a_model_that_is_gated(failing: tuple[Running, VllmProgram]) -> Fault:
+    return ended(failing, GATED)
+
+
+@provokes("start.library", "a vLLM built for a CUDA that is not there, in the dynamic linker's words")
+def test_a_library_that_is_missing(failing: tuple[Running, VllmProgram]) -> Fault:
+    return ended(failing, LIBRARY)
+
+
+@provokes("start.driver", "a vLLM on a driver that is older than its CUDA, in CUDA's words")
+def test_a_driver_that_is_too_old(failing: tuple[Running, VllmProgram]) -> Fault:
+    return ended(failing, DRIVER)
+
+
+@provokes("start.stopped", "a llama-server that is stopped while somebody waits for it")
+def test_it_is_stopped(sleepy: Running, tmp_path: Path) -> Fault:
+    found: list[Fault] = []
+    client = sleepy.another()
+    asking = threading.Thread(target=lambda: found.append(failed(client, gguf(tmp_path, "stopped"))))
+    asking.start()
+    wait_until(lambda: sleepy.client.statistics()["jobs"]["started"])
+    sleepy.client.stop("llamacpp", everything=True)
+    asking.join(30.0)
+    return found[0]
 
 
 @provokes("start.timeout", "a llama-server that never answers")

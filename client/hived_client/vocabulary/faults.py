@@ -302,7 +302,7 @@ CATALOGUE: dict[str, Row] = {
     "start.owned": Row("{title} at {url} belongs to {owner}, so hived does not start it.", ("{start}",)),
     "start.elsewhere": Row(
         "{title} is to be at {url}, and hived starts servers on this device's loopback only, by http.",
-        ("hived status",),
+        (SETTING, "hived status"),
     ),
     "start.no_model": Row("{title} is started with a model.", ("{start}",)),
     "start.not_taken": Row("{option} means nothing to {title} when it is started.", ("{start}",)),
@@ -328,9 +328,7 @@ CATALOGUE: dict[str, Row] = {
     ),
     "start.option": Row("{title} does not take what it was started with{why}.", ("{usage}", "less {log}")),
     "start.gated": Row("{title} may not download {model}{why}.", ("hf auth login",)),
-    "start.unknown_model": Row(
-        "{title} finds no model {model}{why}.", ("curl -fsI https://huggingface.co/{model}",)
-    ),
+    "start.unknown_model": Row("{title} finds no model {model}{why}.", ("hf download {model}",)),
     "start.stopped": Row("{title} was stopped while it started.", ("{restart}",)),
     "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", ("less {log}",)),
     "start.port_taken": Row(
