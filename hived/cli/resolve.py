@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from hived.cli.progress import ProgressLine
 from hived.cli.rendering import as_json, target_lines
 from hived.cli.running import YES, seconds
-from hived.cli.start import tell
 from hived_client.doors.sync import Client
 
 
@@ -35,17 +35,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    target = Client().resolve(
-        options.model,
-        context=options.context,
-        needs=tuple(options.needs),
-        private=options.private,
-        fresh=options.fresh,
-        verify=options.verify,
-        start=options.start,
-        timeout=options.timeout,
-        tell=tell,
-    )
+    with ProgressLine() as tell:
+        target = Client().resolve(
+            options.model,
+            context=options.context,
+            needs=tuple(options.needs),
+            private=options.private,
+            fresh=options.fresh,
+            verify=options.verify,
+            start=options.start,
+            timeout=options.timeout,
+            tell=tell,
+        )
     print(
         as_json(target_document(target)) if options.json else "\n".join(target_lines(options.model, target))
     )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 
+from hived.cli.completion import NAMES, completed_by
 from hived.cli.rendering import as_json
-from hived.cli.running import YES, seconds
+from hived.cli.running import NO, YES, seconds
 from hived_client.doors.sync import Client
 
 _WORDS = {
     "gone": "had already ended",
     "terminated": "has ended",
+    "failed": "was not ended: the command that ends it failed (see hived's log)",
     "killed": "did not end when asked, and was killed",
 }
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="an endpoint (see hived status) or a provider")
+    name = parser.add_argument("name", help="an endpoint (see hived status) or a provider")
+    completed_by(name, NAMES)
     parser.add_argument("--all", action="store_true", help="every server of that provider")
     parser.add_argument("--grace", type=seconds, default=10.0, metavar="SECONDS", help="before it is killed")
     parser.add_argument("--json", action="store_true", help="print how each ended as JSON")
@@ -29,4 +32,4 @@ def run(options: argparse.Namespace) -> int:
     else:
         for endpoint, how in stopped.endpoints.items():
             print(f"{endpoint} {_WORDS.get(how, how)}")
-    return YES
+    return NO if "failed" in stopped.endpoints.values() else YES

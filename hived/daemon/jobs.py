@@ -269,7 +269,7 @@ class Jobs:
         for note in launch.notes:
             tell(Progress(stage="note", message=note, endpoint=record.endpoint))
         words = f"starting {order.title} on port {host_and_port(launch.url)[1]}"
-        tell(Progress(stage="starting", message=words, endpoint=record.endpoint))
+        tell(Progress(stage="starting", message=words, endpoint=record.endpoint, ours=True))
         self._keeper.waited_for[record.endpoint] += 1
         try:
             return await self._begin(order.recipe, launch, record), launch.notes
@@ -278,8 +278,20 @@ class Jobs:
             raise
 
     async def _prepare(self, order: Order) -> Launch:
+        """Write the command. A server of ours has its port from its start on, bound or not."""
+        ours = {place(record.url) for record in self._servers if lives(record)}
+        wanted = order.wanted
+        if order.url is not None and place(order.url) in ours:
+            if wanted.port:
+                where = host_and_port(order.url)
+                raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where))
+            wanted = msgspec.structs.replace(wanted, port=0)
+
         def prepare() -> Launch:
-            return order.recipe.prepare(order.wanted, self._environment)
+            launch = order.recipe.prepare(wanted, self._environment)
+            while place(launch.url) in ours:
+                launch = order.recipe.prepare(wanted, self._environment)  # any other free port
+            return launch
 
         return await anyio.to_thread.run_sync(prepare)
 
@@ -419,7 +431,9 @@ class Jobs:
             words = state + (await self._stage(record) if record is not None and state == "starting" else "")
             if words != shown or elapsed > TELL_EVERY:
                 shown = words
-                tell(Progress(stage=state, message=f"{name} is {words}", endpoint=name, elapsed=elapsed))
+                ours = record is not None
+                message = f"{name} is {words}"
+                tell(Progress(stage=state, message=message, endpoint=name, elapsed=elapsed, ours=ours))
             with anyio.move_on_after(TELL_EVERY):
                 await self._store.wait_changed(world.generation)
 
@@ -449,7 +463,12 @@ class Jobs:
         )
         try:
             order = read_order(
-                params, self._store.world, self._servers, self._recipes, name=entry.name.casefold()
+                params,
+                self._store.world,
+                self._servers,
+                self._recipes,
+                name=entry.name.casefold(),
+                apart=entry.is_kind and kind_of_prefix(entry.name, self._store.world.kinds) is None,
             )
             begun = await self._carry_out(order, lambda _: None)
         except HivedError as error:

@@ -10,11 +10,12 @@ import msgspec
 from hived.daemon.servers import Servers, lives
 from hived.decisions.addresses import host_and_port, locality_of, place
 from hived.machine.recipes import Recipe, Wanted
-from hived.machine.records import Started
+from hived.machine.records import Started, is_name
 from hived_client.doors.wire import StartParams
 from hived_client.errors import Refused
-from hived_client.vocabulary.faults import fault
-from hived_client.vocabulary.kinds import kind_of_prefix
+from hived_client.vocabulary.faults import fault, quoted
+from hived_client.vocabulary.kinds import LLAMACPP, ProviderKind, kind_of_prefix
+from hived_client.vocabulary.names import find
 from hived_client.vocabulary.world import GUESSED, Endpoint, World
 
 
@@ -48,11 +49,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_order(
-    params: StartParams, world: World, servers: Servers, recipes: Mapping[str, Recipe], *, name: str = ""
+    params: StartParams,
+    world: World,
+    servers: Servers,
+    recipes: Mapping[str, Recipe],
+    *,
+    name: str = "",
+    apart: bool = False,
 ) -> Order:
-    """Return what is meant. Raises ``Refused`` for what no server could be started with."""
+    """Return what is meant. Raises ``Refused`` for what no server could be started with.
+
+    ``name``: what a new server is to be called. ``apart``: it has no address, whatever else has that name.
+    """
     _check(params)
-    named = _named(params.provider, world)
+    named = None if apart else _named(params.provider, world)
     kind = kind_of_prefix(params.provider, world.kinds)
     recipe = recipes.get(kind.name if kind is not None else named.provider if named is not None else "")
     if recipe is None:
@@ -80,14 +90,31 @@ def read_order(
     before = servers.of(endpoint) if endpoint is not None else servers.named(params.provider)
     if "model" in recipe.takes and wanted.model is None and before is not None and before.wanted is not None:
         wanted = again(before)
+    if "model" in recipe.takes and wanted.model is None and params.serving is not None:
+        wanted = _from_disk(wanted, recipe.kind, world, params.serving)
     return Order(
         recipe=recipe,
         endpoint=endpoint,
         wanted=wanted,
-        name=name if named is None and not recipe.single else "",
+        name=name if named is None and not recipe.single and is_name(name) else "",
         keep=params.restart,
         timeout=params.timeout,
     )
+
+
+def _from_disk(wanted: Wanted, kind: ProviderKind, world: World, called: str) -> Wanted:
+    """Return what serves a model of this device's disk, under the name that it is called by.
+
+    Raises ``Refused`` for one that is not there: it may be many gigabytes, and nobody asked for those.
+    """
+    shelves = (find(e.models, called, kind.name) for e in world.endpoints if e.provider == kind.name)
+    found = next((model for model in shelves if model is not None), None)
+    file = found.file if found is not None and kind is LLAMACPP else None
+    if found is None or (kind is LLAMACPP and file is None):
+        start = kind.start if kind is LLAMACPP else f"hived start {kind.name} --model {quoted(called)}"
+        raise Refused(fault("start.no_model", title=kind.title, start=start))
+    alias = None if "," in found.name else found.name  # llama.cpp would make two names of it
+    return msgspec.structs.replace(wanted, model=file or found.name, alias=wanted.alias or alias)
 
 
 def again(record: Started) -> Wanted:

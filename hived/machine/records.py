@@ -62,6 +62,11 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Since when it has answered; ``None``: it has not yet."""
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a server can be called so: its record, its log and its unit are."""
+    return _NAME.fullmatch(text) is not None
+
+
 class Records:
     """The folder of records. Every method blocks for a file operation or two."""
 
@@ -90,7 +95,7 @@ class Records:
                 # It cannot be read just now, which says nothing against it: kept for the next start.
                 log.warning("records.unreadable", path=str(self.folder / name), why=error.strerror)
                 continue
-            if record is not None and record.endpoint + _SUFFIX == name and _NAME.fullmatch(record.endpoint):
+            if record is not None and record.endpoint + _SUFFIX == name and is_name(record.endpoint):
                 found.append(record)
             else:
                 with contextlib.suppress(OSError):
@@ -119,7 +124,7 @@ class Records:
         self._path(endpoint).unlink(missing_ok=True)
 
     def _path(self, endpoint: str) -> Path:
-        if not _NAME.fullmatch(endpoint):
+        if not is_name(endpoint):
             raise ValueError(f"an endpoint is named [a-z0-9][a-z0-9._-]{{0,63}}, not {endpoint!r}")
         return self.folder / (endpoint + _SUFFIX)
 

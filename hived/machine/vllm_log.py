@@ -22,8 +22,8 @@ _QUIET = frozenset(("DEBUG", "INFO", "WARNING"))
 """Levels of lines that tell no end: how much memory is free, for one, is told at every start."""
 _EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt): (?!\d+ validation error)\S")
 _AFTER = re.compile(
-    r"\. (Supported architectures|To allow overriding|To enable repo look-ups|This could be because|See https)"
-    r".*$| *\[type=.*$"
+    r"\. (Supported architectures|To allow overriding|To enable repo look-ups|This could be|See https).*$"
+    r"| *\[type=.*$"
 )
 """What follows a reason and tells no more of it."""
 _TELLING = tuple(

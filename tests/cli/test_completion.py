@@ -16,6 +16,7 @@ from hived.cli.completion import whole_parser
 from hived_client.doors.paths import Places
 from hived_client.vocabulary.faults import CATALOGUE
 from tests.cli.words import hived
+from tests.daemon.running import Running, configure
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
@@ -27,6 +28,21 @@ def test_every_shell_gets_every_verb(environment: dict[str, str], shell: str) ->
         assert verb in said.out
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=said.out, text=True, check=True)
+
+
+def test_names_of_servers_are_completed_as_they_are_now(environment: dict[str, str]) -> None:
+    configure(environment, {"lab": {"like": "vllm", "api_base": "http://127.0.0.1:9/v1"}})
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    script = hived(environment, "completion", "bash").out
+    with Running(environment):
+        for begun, found in (("l", ["lab", "llamacpp", "lm_studio"]), ("ol", ["ollama"]), ("x", [])):
+            asked = f"{script}\n_hived_names {begun}"
+            said = subprocess.run(
+                ["bash", "-c", asked], env=environment, capture_output=True, text=True, check=False
+            )
+            assert (said.stdout.split(), said.stderr) == (found, "")
+    assert '"$(hived completion names' in script
+    assert "_hived_names" in script.partition("_hived_start_pos_0_COMPGEN=")[2].splitlines()[0]
 
 
 def test_an_unknown_shell_is_usage(environment: dict[str, str]) -> None:

@@ -17,8 +17,8 @@ from hived_client.vocabulary.world import Endpoint
 from tests.cli.words import hived
 from tests.daemon.running import Running, configure, wait_until
 from tests.machine.user_manager import UserManagerPrograms, user_manager
-from tests.servers.lm_studio import LmStudio
-from tests.servers.programs import LmsProgram, VllmProgram
+from tests.servers.lm_studio import QWEN, LmStudio
+from tests.servers.programs import LmsProgram, OllamaProgram, VllmProgram
 
 pytestmark = pytest.mark.slow
 
@@ -223,3 +223,73 @@ def test_in_units_lm_studio_leaves_its_application_and_vllm_outlives_the_daemon(
         assert daemon.client.stop("vllm").endpoints == {first.endpoint: "terminated"}
         assert lms.application == application
         assert manager.units == {}
+
+
+def test_a_question_starts_a_vllm_with_a_model_of_the_disk_and_with_no_other(
+    variables: dict[str, str], vllm: VllmProgram, home: Path
+) -> None:
+    commit = "a" * 40
+    folder = home / ".cache/huggingface/hub/models--org--tiny"
+    (snapshot := folder / "snapshots" / commit).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text(commit)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"x" * 64)
+    url = f"http://127.0.0.1:{free_port()}"
+    configure(variables, {"vllm": {"api_base": url}})
+    with Running(variables) as daemon:
+        wait_until(lambda: endpoints(daemon)["vllm"].models)
+        said = hived(variables, "resolve", "--start", "vllm/org/other")
+        assert said.code == 1
+        assert "hived start vllm --model org/other" in said.err
+        assert daemon.client.resolve("vllm/org/tiny", start=True).api_base == f"{url}/v1"
+        assert len(vllm.starts) == 1
+
+
+def test_a_question_starts_lm_studio(variables: dict[str, str], lms: LmsProgram) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    configure(variables, {"lm_studio": {"api_base": f"{url}/v1"}})
+    with Running(variables) as daemon:
+        wait_until(lambda: endpoints(daemon)["lm_studio"].state == "down")
+        assert daemon.client.resolve(f"lm_studio/{QWEN}", start=True).api_base == f"{url}/v1"
+        assert len(lms.calls) == 1
+
+
+def test_all_kinds_are_started_with_the_daemon_where_the_configuration_says_so(
+    variables: dict[str, str], lms: LmsProgram, vllm: VllmProgram, programs: Path
+) -> None:
+    ollama = OllamaProgram(programs)
+    ports = [free_port() for _ in range(3)]
+    entries: dict[str, object] = {
+        "ollama": {"api_base": f"http://127.0.0.1:{ports[0]}", "autostart": True},
+        "lm_studio": {"api_base": f"http://127.0.0.1:{ports[1]}/v1", "autostart": True},
+        "vllm": {
+            "api_base": f"http://127.0.0.1:{ports[2]}/v1",
+            "autostart": {"model": "org/tiny", "context": 256, "arguments": ["--dtype", "float16"]},
+        },
+        "Große Lampe": {"like": "vllm", "autostart": {"model": "org/second"}},
+    }
+    configure(variables, entries)
+    with Running(variables) as daemon:
+        wait_until(
+            lambda: [e.state for e in endpoints(daemon).values()] == ["ready"] * 4,
+            lambda: f"{endpoints(daemon)} {daemon.log[-3000:]}",
+        )
+        assert (len(ollama.starts), len(lms.calls), len(vllm.starts)) == (1, 1, 2)
+        first = next(words for _, words in vllm.starts if "org/tiny" in words)
+        assert first[-2:] == ("--dtype", "float16")
+        assert str(ports[2]) in first
+        assert "Traceback" not in daemon.log
+
+
+def test_a_vllm_that_is_to_be_started_without_a_model_says_so(
+    variables: dict[str, str], vllm: VllmProgram
+) -> None:
+    configure(variables, {"vllm": {"api_base": f"http://127.0.0.1:{free_port()}/v1", "autostart": True}})
+    with Running(variables) as daemon:
+
+        def code() -> str:
+            reason = endpoints(daemon)["vllm"].reason
+            return reason.code if reason is not None else ""
+
+        wait_until(lambda: code() == "start.no_model", lambda: f"{code()} {daemon.log[-2000:]}")

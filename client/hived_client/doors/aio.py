@@ -212,10 +212,12 @@ class AsyncClient:
         arguments: tuple[str, ...] = (),
         timeout: float = 600.0,
         restart: bool = True,
+        serving: str | None = None,
     ) -> AsyncGenerator[Progress | Begun]:
         """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``.
 
         ``provider`` may be an endpoint's name too. ``restart``: it is started again when it ends by accident.
+        ``serving``: the model that is wanted of it, where it is started with one and ``model`` names none.
         """
         params = StartParams(
             provider=provider,
@@ -226,6 +228,7 @@ class AsyncClient:
             arguments=arguments,
             timeout=timeout,
             restart=restart,
+            serving=serving,
         )
         async with (
             self._connection(CALL_TIMEOUT) as connection,
@@ -249,7 +252,7 @@ class AsyncClient:
 
     async def _perform(self, step: Step, tell: Callable[[Progress], None] | None) -> object:
         if isinstance(step, Start):
-            async with aclosing(self.start(step.endpoint, timeout=step.timeout)) as steps:
+            async with aclosing(self.start(step.endpoint, serving=step.model, timeout=step.timeout)) as steps:
                 async for each in steps:
                     if isinstance(each, Progress) and tell is not None:
                         tell(each)

@@ -67,6 +67,8 @@ class Start(msgspec.Struct, frozen=True):
 
     endpoint: str
     timeout: float
+    model: str
+    """The model that it is for, as it was asked for."""
 
 
 Step = Ask | Connect | Ensure | Start
@@ -135,7 +137,9 @@ def ask(
         found, age, notes = yield from _from_memory(view, question, options, opened=found.endpoint)
     if options.start and isinstance(found, Refusal) and (name := _startable(files.look(), found)):
         try:
-            yield Start(name, max(deadline - time.monotonic(), 0.001))
+            wanted = parse(question.model, (), view.snapshot.kinds if view.snapshot is not None else ())
+            left = max(deadline - time.monotonic(), 0.001)
+            yield Start(name, left, wanted.model if wanted is not None else question.model)
         except Refused as error:
             raise NotReady(error.fault, found.alternatives) from error
         view = files.look()

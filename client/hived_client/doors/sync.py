@@ -270,10 +270,12 @@ class Client:
         arguments: tuple[str, ...] = (),
         timeout: float = 600.0,
         restart: bool = True,
+        serving: str | None = None,
     ) -> Iterator[Progress | Begun]:
         """Start a server: yield how far it is, and at last what was begun. Raises ``Refused``.
 
         ``provider`` may be an endpoint's name too. ``restart``: it is started again when it ends by accident.
+        ``serving``: the model that is wanted of it, where it is started with one and ``model`` names none.
         """
         params = StartParams(
             provider=provider,
@@ -284,6 +286,7 @@ class Client:
             arguments=arguments,
             timeout=timeout,
             restart=restart,
+            serving=serving,
         )
         with Connection(self._places, CALL_TIMEOUT) as connection:
             for reply in connection.stream("start", params, timeout + 5.0):
@@ -313,7 +316,7 @@ class Client:
 
     def _perform(self, step: Step, tell: Callable[[Progress], None] | None) -> object:
         if isinstance(step, Start):
-            for each in self.start(step.endpoint, timeout=step.timeout):
+            for each in self.start(step.endpoint, serving=step.model, timeout=step.timeout):
                 if isinstance(each, Progress) and tell is not None:
                     tell(each)
             return None

@@ -106,6 +106,9 @@ class StartParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     timeout: float = 600.0
     restart: bool = True
     """Whether it is started again when it ends by accident."""
+    serving: str | None = None
+    """The model that is wanted of it, as it is called: for a server that is started with one, where nothing
+    else says which. One that is not on this device's disk is not fetched for it."""
 
 
 class StopParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -140,6 +143,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str
     endpoint: str | None = None
     elapsed: float = 0.0
+    ours: bool = False
+    """Whether the server is one that hived has started: it goes on when whoever asked for it leaves."""
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
