@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from hived.daemon.launching import Child, Manager
+from hived.daemon.launching import LOOK, Child, Manager, wait_gone
 from hived.daemon.servers import Servers
-from hived.machine.processes import Identity, identify, reap, wait_exit
+from hived.machine.processes import Identity, end_session, identify, reap, wait_exit
 from hived.machine.records import Started
-from hived.machine.transient import STOP_PATIENCE, ManagerFailed
+from hived.machine.transient import ManagerFailed, UnitState
 from hived_client.doors.boot import boot_id
 
-LINGERING = STOP_PATIENCE + 5.0
-"""Seconds for a unit to be gone after its process."""
-LOOK = 0.25
-"""Seconds between two looks at a unit that is going."""
+TOLD = 5.0
+"""Seconds for systemd to know of the end of a process."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +41,8 @@ class Ends(Protocol):
         """Say why it ended, as far as that is known."""
         ...
 
-    async def forget(self, record: Started) -> None:
-        """Give back the name of a unit in which nothing of ours runs any more."""
+    async def clear(self, record: Started) -> None:
+        """End what a server that has ended left behind, and give back the name of its unit. Bounded."""
         ...
 
 
@@ -66,32 +65,30 @@ class MachineEnds:
             return 0  # it ended with the machine, which is nobody's accident
         if not record.unit:
             return None
-        try:
-            code = await self._code_of(record.unit)
-            await anyio.to_thread.run_sync(self._manager.forget, record.unit, abandon_on_cancel=True)
-        except ManagerFailed:
-            return None
-        return code
-
-    async def _code_of(self, unit: str) -> int:
-        """Return how the process of a unit ended, once its name is free.
-
-        What it left behind (a runner, an engine) is ended by systemd first, which takes a while; until then
-        nothing else can be started under the name. Of a unit that ended well nothing is left to ask.
-        """
-        code = 0
-        with anyio.move_on_after(LINGERING):
+        with anyio.move_on_after(TOLD), contextlib.suppress(ManagerFailed):
             while True:
-                state = await anyio.to_thread.run_sync(self._manager.state, unit, abandon_on_cancel=True)
-                code = code if state.code is None else state.code
-                if not state.active:
-                    break
-                await anyio.sleep(LOOK)
-        return code
+                state = await self._state(record.unit)
+                if state.code is not None or not state.active:
+                    return state.code or 0  # of a unit that ended well nothing is left to ask
+                await anyio.sleep(LOOK)  # systemd has not heard of it yet
+        return None
+
+    async def clear(self, record: Started) -> None:
+        if record.ends_with:
+            if record.unit:
+                await anyio.to_thread.run_sync(self._manager.stop, record.unit)
+        elif record.unit:
+            await wait_gone(self._manager, record.unit)
+            await anyio.to_thread.run_sync(self._manager.forget, record.unit, abandon_on_cancel=True)
+        elif record.identity is not None:
+            await end_session(record.identity)
+
+    async def _state(self, unit: str) -> UnitState:
+        return await anyio.to_thread.run_sync(self._manager.state, unit, abandon_on_cancel=True)
 
     async def identity(self, record: Started) -> Identity | None:
         try:
-            state = await anyio.to_thread.run_sync(self._manager.state, record.unit, abandon_on_cancel=True)
+            state = await self._state(record.unit)
         except ManagerFailed as error:
             log.warning("unit.unknown", unit=record.unit, why=str(error))
             return None
@@ -105,7 +102,3 @@ class MachineEnds:
 
     async def last_words(self, record: Started) -> str:
         return await anyio.to_thread.run_sync(self._servers.last_words, record, abandon_on_cancel=True)
-
-    async def forget(self, record: Started) -> None:
-        if record.unit:
-            await anyio.to_thread.run_sync(self._manager.stop, record.unit)

@@ -33,7 +33,7 @@ from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
 from hived.machine.owners import owner_of_port, port_taken
 from hived.machine.ports import is_port_free
-from hived.machine.processes import stop
+from hived.machine.processes import end_session, stop
 from hived.machine.recipes import Launch, Recipe
 from hived.machine.records import Started
 from hived_client.doors.boot import boot_id
@@ -173,6 +173,8 @@ class Jobs:
             how = await stop(record.identity, grace=params.grace if params.grace >= 0 else 0.0)  # NaN too
         if record.unit:
             await anyio.to_thread.run_sync(self._launcher.manager.stop, record.unit)
+        elif record.identity is not None:
+            await end_session(record.identity)
         if self._keeper.waited_for[record.endpoint]:
             self._stopped.add(record.endpoint)  # to be told to whoever waits for its start
         self._servers.drop(record.endpoint)
@@ -220,6 +222,8 @@ class Jobs:
         if endpoint is not None and endpoint.state == "down":
             self._servers.drop(mine.endpoint)
             self._reconcile()
+            if mine.unit:
+                await anyio.to_thread.run_sync(self._launcher.manager.stop, mine.unit)
             return None
         return mine
 

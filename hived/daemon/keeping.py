@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import msgspec
 import structlog
 
@@ -21,12 +23,16 @@ from hived.daemon.servers import Servers
 from hived.daemon.store import Store
 from hived.decisions.addresses import place
 from hived.decisions.restarts import MOST, Again, GaveUp, after_end
+from hived.machine.log_tail import keep_short
 from hived.machine.processes import let_go
 from hived.machine.records import Started
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import CALLABLE, Endpoint
+
+LOOK_AT_LOGS = 60.0
+"""Seconds between two looks at how long the servers' logs are."""
 
 ASK_AGAIN = 10.0
 """Seconds between two questions to a systemd that does not answer."""
@@ -76,12 +82,20 @@ class Keeper:
                 for record in self._servers:
                     tasks.start_soon(self._watch, record, self.children.get(record.endpoint))
                 task_status.started()
-                await anyio.sleep_forever()
+                await self._keep_logs_short()
             finally:
                 self._tasks = None
                 for child in self.children.values():
                     let_go(child)
                 self.children.clear()  # who is let go cannot be asked how it ended
+
+    async def _keep_logs_short(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_AT_LOGS)  # nobody tells that a file has grown
+            for record in self._servers:
+                path = Path(record.log)
+                if await anyio.to_thread.run_sync(keep_short, path, abandon_on_cancel=True):
+                    log.info("log.shortened", endpoint=record.endpoint, path=record.log)
 
     def adopt(self, record: Started, child: Child | None) -> None:
         """Watch a server that was just begun."""
@@ -125,15 +139,16 @@ class Keeper:
             tasks.cancel_scope.cancel()
         if child is not None and self.children.get(found.endpoint) is child:
             del self.children[found.endpoint]
+        is_told = not self._servers.is_current(found)  # it was stopped, or whoever waits has seen it end
+        if not is_told:
+            log.info("server.ended", endpoint=found.endpoint, pid=found.identity.pid, code=code)
+            self._servers.ended(found.endpoint, code)
+            self.poke_at(found)
+            is_told = found.endpoint in self.leaving or found.endpoint in self.waited_for
+        await self._ends.clear(found)
         now = self._servers.named(found.endpoint)
-        if now is None or not self._servers.is_current(found):
-            return
-        log.info("server.ended", endpoint=found.endpoint, pid=found.identity.pid, code=code)
-        self._servers.ended(found.endpoint, code)
-        if found.endpoint in self.leaving or self.waited_for[found.endpoint]:
-            self.poke_at(now)
-            return
-        await self._keep(now, code)
+        if now is not None and self._servers.is_current(found) and not is_told:
+            await self._keep(now, code)
 
     async def _watch_place(self, record: Started) -> None:
         """Watch a server whose process is not ours to know, and forget it once nothing is there.
@@ -152,7 +167,7 @@ class Keeper:
                 log.info("server.ended", endpoint=record.endpoint, pid=None, code=None)
                 self._servers.drop(record.endpoint)
                 self._reconcile()
-                await self._ends.forget(record)
+                await self._ends.clear(record)
                 return
             await self._store.wait_changed(world.generation)
 

@@ -7,6 +7,7 @@ no server that nobody knows: a held process ends by itself, and a unit's name st
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from hived.machine.log_tail import put_aside
 from hived.machine.processes import identify, make_log, reap, release, spawn_detached
 from hived.machine.recipes import Launch
 from hived.machine.records import Records, Started
-from hived.machine.transient import ONESHOT_PATIENCE, ManagerFailed, UnitState, UnitTaken
+from hived.machine.transient import ONESHOT_PATIENCE, STOP_PATIENCE, ManagerFailed, UnitState, UnitTaken
 from hived_client.doors.paths import unwritable
 from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import fault
@@ -29,6 +30,12 @@ from hived_client.vocabulary.faults import fault
 log = structlog.get_logger(__name__)
 
 replace = msgspec.structs.replace
+
+LINGERING = STOP_PATIENCE + 5.0
+"""Seconds for a unit to be gone after its process."""
+
+LOOK = 0.25
+"""Seconds between two looks at a unit that is going."""
 
 END_PATIENCE = 30.0
 """Seconds for a command that ends a server."""
@@ -114,6 +121,8 @@ class Launcher:
                 stays=launch.stays,
             )
 
+        if launch.stays:
+            await wait_gone(self.manager, unit)
         self._write(record)
         try:
             pid = await anyio.to_thread.run_sync(begin)
@@ -205,6 +214,20 @@ class Launcher:
             self._records.remove(record.endpoint)
         except OSError as error:
             log.warning("record.not_removed", endpoint=record.endpoint, why=error.strerror)
+
+
+async def wait_gone(manager: Manager, unit: str) -> None:
+    """Wait until nothing is left of a unit whose process has ended; bounded, and not for one that runs.
+
+    What a server left behind (a runner, an engine) is ended by systemd first, which takes a while; until
+    then nothing else can be started under the name.
+    """
+    with anyio.move_on_after(LINGERING), contextlib.suppress(ManagerFailed):
+        while True:
+            state = await anyio.to_thread.run_sync(manager.state, unit, abandon_on_cancel=True)
+            if not state.active or state.code is None:
+                return
+            await anyio.sleep(LOOK)
 
 
 async def run_to_end(argv: Sequence[str], environment: Mapping[str, str]) -> str:

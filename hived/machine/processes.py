@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import ipaddress
 import os
 import select
@@ -34,6 +35,8 @@ from hived_client.doors.boot import boot_id
 CLOCK_SLACK = 0.02
 """Seconds by which two readings of one start time may differ where it is derived from a wall clock."""
 
+SESSION_GRACE = 5.0
+"""Seconds in which what a server left behind ends when asked."""
 KILL_PATIENCE = 5.0
 """Seconds to wait for the end after SIGKILL; only a process stuck in the kernel takes longer."""
 
@@ -215,6 +218,38 @@ async def stop(identity: Identity, *, grace: float = 10.0) -> Ending:
         with anyio.move_on_after(KILL_PATIENCE):
             await _wait(identity, handle, 0.05)
         return "killed"
+
+
+async def end_session(leader: Identity, *, grace: float = SESSION_GRACE) -> int:
+    """End what a process that is gone left running in its session; return how many there were.
+
+    A server that is killed leaves its engine or its runners, which hold the memory of the graphics card and
+    would keep the next start from having it. While one of them lives, the kernel gives the number of their
+    session to nobody else. Cancelled, it leaves them with what they were sent so far.
+    """
+    left = await anyio.to_thread.run_sync(_session_of, leader, abandon_on_cancel=True)
+    if left:
+        async with anyio.create_task_group() as tasks:
+            for each in left:
+                tasks.start_soon(functools.partial(_end_quietly, each, grace))
+    return len(left)
+
+
+async def _end_quietly(identity: Identity, grace: float) -> None:
+    with contextlib.suppress(PermissionError):
+        await stop(identity, grace=grace)
+
+
+def _session_of(leader: Identity) -> list[Identity]:
+    """List the processes of this user in the session of one that has ended. Blocks."""
+    if leader.boot != boot_id() or identify(leader.pid) is not None:
+        return []  # another boot's; or its number is somebody else's by now, and so is that session
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader.pid and (identity := identify(pid)) is not None:
+                found.append(identity)
+    return [each for each in found if each.started >= leader.started]
 
 
 def spawn_detached(

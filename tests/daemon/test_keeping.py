@@ -107,7 +107,7 @@ class Bench:
     async def last_words(self, record: Started) -> str:
         return "Error: no luck"
 
-    async def forget(self, record: Started) -> None:
+    async def clear(self, record: Started) -> None:
         pass
 
     @property

@@ -18,6 +18,7 @@ import pytest
 from hived.machine import processes
 from hived.machine.processes import (
     Identity,
+    end_session,
     find_listener,
     identify,
     is_alive,
@@ -344,3 +345,27 @@ async def test_a_detached_program_outlives_a_daemon_that_is_killed(tmp_path: Pat
     assert done.returncode == -signal.SIGKILL
     assert identity is not None
     assert await stop(identity) == "terminated"
+
+
+LEAVES = """
+import os, subprocess, sys, time
+left = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"], process_group=0)
+print(left.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.anyio
+async def test_what_a_killed_server_left_in_its_session_is_ended_and_nothing_else(tmp_path: Path) -> None:
+    with child() as bystander, child(LEAVES, group=True) as server:
+        assert server.stdout is not None
+        identity = known(server)
+        left = int(server.stdout.readline())
+        assert await end_session(identity) == 0  # it lives: there is nothing that it left
+        server.kill()
+        server.wait()
+        assert os.path.exists(f"/proc/{left}/exe")
+        assert await end_session(identity) == 1
+        assert not os.path.exists(f"/proc/{left}/exe")
+        assert bystander.poll() is None
+        assert await end_session(msgspec.structs.replace(identity, boot="another")) == 0
