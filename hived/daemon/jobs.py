@@ -33,7 +33,7 @@ from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
 from hived.machine.owners import owner_of_port, port_taken
 from hived.machine.ports import is_port_free
-from hived.machine.processes import end_session, stop
+from hived.machine.processes import end_session, stop, wait_exit
 from hived.machine.recipes import Launch, Recipe
 from hived.machine.records import Started
 from hived_client.doors.boot import boot_id
@@ -45,6 +45,9 @@ from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation
 
 SERVED = 30.0
 """Seconds within which a server answers whose own command says that it runs."""
+
+WAY_OUT = 10.0
+"""Seconds for a server to end that refuses connections already."""
 
 TELL_EVERY = 1.0
 """Seconds between two words to whoever waits for a start."""
@@ -213,19 +216,24 @@ class Jobs:
             self._stopped.discard(name)
 
     async def _mine(self, order: Order) -> Started | None:
-        """Return the server of ours that is asked for, where it runs."""
+        """Return the server of ours that is asked for, where it runs and is not on its way out."""
         mine = next((record for record in self._servers if is_same(record, order)), None)
-        if mine is None or not mine.ends_with:
-            return mine
-        # Its process is not ours to know: whether it serves, only a look tells.
+        if mine is None:
+            return None
         endpoint = await self._looked_at(mine.url)
-        if endpoint is not None and endpoint.state == "down":
+        had_served = self._servers.is_current(mine) and mine.ready_at is not None
+        if endpoint is None or endpoint.state not in ("down", "starting") or not had_served:
+            return mine
+        if mine.ends_with:  # its process is not ours to know
             self._servers.drop(mine.endpoint)
             self._reconcile()
             if mine.unit:
                 await anyio.to_thread.run_sync(self._launcher.manager.stop, mine.unit)
             return None
-        return mine
+        if mine.identity is not None:
+            with anyio.move_on_after(WAY_OUT):
+                await wait_exit(mine.identity)
+        return mine if lives(mine) else None
 
     async def _look_first(self, order: Order) -> Endpoint | None:
         """Look at the place; return what is there and can be taken. Raises what forbids a start there."""

@@ -163,7 +163,7 @@ WRONG_PARAMS: list[tuple[str, object, str]] = [
     ("start", {}, "params.invalid"),
     ("start", {"provider": "openai_compatible"}, "start.unsupported"),
     ("start", {"provider": "nobody"}, "start.unsupported"),
-    ("start", {"provider": "llamacpp"}, "start.no_file"),
+    ("start", {"provider": "llamacpp"}, "start.no_model"),
     ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "timeout": NAN}, "params.invalid"),
     ("start", {"provider": "llamacpp", "model": "/no\0where.gguf"}, "params.invalid"),
     ("start", {"provider": "llamacpp", "model": "/nowhere.gguf", "port": -1}, "params.invalid"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hived.machine.ports import free_port
+from hived.machine.ports import free_port, is_port_free
 from hived_client.doors.wire import Begun
 from hived_client.errors import HivedError
 from tests.conftest import environment as environment_of
@@ -203,7 +203,8 @@ def ours_that_was_ended(place: Place) -> Iterator[None]:
     pid = place.start().pid
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}/exe"))
+    # It accepts no more, and may still be on its way out when it is asked for.
+    wait_until(lambda: is_port_free("127.0.0.1", place.port))
     yield
 
 
