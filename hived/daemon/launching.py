@@ -8,6 +8,7 @@ no server that nobody knows: a held process ends by itself, and a unit's name st
 from __future__ import annotations
 
 import contextlib
+import secrets
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,6 +107,10 @@ class Launcher:
 
     async def _in_unit(self, launch: Launch, record: Started, adopt: Adopt, title: str) -> Started:
         unit = f"{self._prefix}-{record.endpoint}.service"
+        if not launch.stays:
+            # What its command leaves running is somebody's application, which keeps the unit, and so its
+            # name, for as long as it lives.
+            unit = f"{self._prefix}-{record.endpoint}-{secrets.token_hex(4)}.service"
         record = replace(record, unit=unit)
         path = Path(record.log)
 

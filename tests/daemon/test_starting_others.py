@@ -222,7 +222,10 @@ def test_in_units_lm_studio_leaves_its_application_and_vllm_outlives_the_daemon(
         assert daemon.client.stop("lm_studio").endpoints == {"lm_studio": "terminated"}
         assert daemon.client.stop("vllm").endpoints == {first.endpoint: "terminated"}
         assert lms.application == application
-        assert manager.units == {}
+        # The application is in the unit of the command that woke it, and is nobody's hindrance.
+        assert [state["ActiveState"] for state in manager.units.values()] == ["inactive"]
+        assert begun(daemon, "lm_studio").adopted is False
+        assert daemon.client.stop("lm_studio").endpoints == {"lm_studio": "terminated"}
 
 
 def test_a_question_starts_a_vllm_with_a_model_of_the_disk_and_with_no_other(

@@ -61,7 +61,7 @@ def test_a_server_lives_in_a_unit_with_its_variables_its_log_and_nothing_of_ours
         assert list(manager.units) == [process.unit]
         raw = Path(f"/proc/{found.pid}/environ").read_bytes().split(b"\0")
         assert f"OLLAMA_MODELS={variables['OLLAMA_MODELS']}".encode() in raw
-        assert not [each for each in raw if each.startswith((b"NOTIFY_SOCKET=", b"INVOCATION_ID="))]
+        assert not [each for each in raw if each.startswith((b"NOTIFY_SOCKET=", b"HIVED_NOTIFY"))]
         assert os.path.exists(process.log)
         assert [name for name in os.listdir(daemon.where.folder) if name.endswith(".environment")] == []
         assert daemon.client.stop("ollama").endpoints == {"ollama": "terminated"}

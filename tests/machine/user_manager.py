@@ -2,7 +2,8 @@
 
 Written after systemd 252. A unit has a supervisor of its own, which reaps its process, ends what that left
 behind (until then the unit is ``deactivating`` and has its name), and keeps how it ended where it ended
-badly. The real one is tested in tests/systemd.
+badly. One that leaves running what it left behind keeps its name for as long as that lives. The real one is
+tested in tests/systemd.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ with open(said["EnvironmentFile"]) as file:
         for letter in '"`$' + chr(92):
             text = text.replace(chr(92) + letter, letter)
         variables[name] = text
+variables["INVOCATION_ID"] = unit
 is_oneshot = said["Type"] == "oneshot"
 told, tell = os.pipe()
 if os.fork() == 0:
@@ -117,6 +119,17 @@ if os.read(told, 1) != b"0":
 """
 
 _CTL = """
+def is_left(unit):
+    wanted = ("INVOCATION_ID=" + unit).encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/" + pid + "/environ", "rb") as file:
+                if wanted in file.read().split(bytes(1)):
+                    return True
+        except OSError:
+            pass
+    return False
+
 if words[0] == "is-system-running":
     print("running")
 elif words[0] == "show-environment":
@@ -138,6 +151,8 @@ elif words[0] == "stop":
         os.kill(pid, signal.SIGTERM)
         while read(words[1])["ActiveState"] not in ("inactive", "failed"):
             time.sleep(0.01)
+    elif read(words[1])["ActiveState"] == "active" and is_left(words[1]):
+        write(words[1], read(words[1]) | {{"ActiveState": "inactive"}})
     elif read(words[1])["ActiveState"] == "active":
         os.unlink(path(words[1]))
 else:
