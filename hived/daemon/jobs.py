@@ -21,6 +21,7 @@ from hived.daemon.clock import Clock
 from hived.daemon.ends import MachineEnds
 from hived.daemon.keeping import Keeper
 from hived.daemon.launching import Child, Ended, Launcher, run_to_end
+from hived.daemon.looking_first import Lookout, serves
 from hived.daemon.orders import Order, again, is_same, read_order
 from hived.daemon.servers import Servers, lives, restart_command
 from hived.daemon.store import Store
@@ -28,11 +29,9 @@ from hived.decisions.addresses import host_and_port, place
 from hived.decisions.autostart import Autostart
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
-from hived.decisions.starting import Ground, before_start
 from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
-from hived.machine.owners import owner_of_port, port_taken
-from hived.machine.ports import is_port_free
+from hived.machine.owners import port_taken
 from hived.machine.processes import end_session, stop, wait_exit
 from hived.machine.recipes import Launch, Recipe
 from hived.machine.records import Started
@@ -51,9 +50,6 @@ WAY_OUT = 10.0
 
 TELL_EVERY = 1.0
 """Seconds between two words to whoever waits for a start."""
-
-LOOK_PATIENCE = 5.0
-"""Seconds for a look at the place before a start."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,8 +82,7 @@ class Jobs:
         self._logs = Path(logs)
         self._environment = environment
         self._clock = clock
-        self._look = look
-        self._installation = installation
+        self._places = Lookout(store, look, installation)
         self._reconcile = reconcile
         self._poke = poke
         self._keeper = Keeper(
@@ -192,7 +187,7 @@ class Jobs:
             mine = await self._mine(order)
             if mine is not None:
                 self._keeper.waited_for[mine.endpoint] += 1
-            elif (found := await self._look_first(order)) is None:
+            elif (found := await self._places.look_first(order)) is None:
                 mine, notes = await self._launch(order, tell)
         path = mine.log if mine is not None else str(self._logs)
         patience = min(order.timeout, SERVED) if mine is not None and mine.ends_with else order.timeout
@@ -220,7 +215,7 @@ class Jobs:
         mine = next((record for record in self._servers if is_same(record, order)), None)
         if mine is None:
             return None
-        endpoint = await self._looked_at(mine.url)
+        endpoint = await self._places.looked_at(mine.url)
         had_served = self._servers.is_current(mine) and mine.ready_at is not None
         if endpoint is None or endpoint.state not in ("down", "starting") or not had_served:
             return mine
@@ -234,45 +229,6 @@ class Jobs:
             with anyio.move_on_after(WAY_OUT):
                 await wait_exit(mine.identity)
         return mine if lives(mine) else None
-
-    async def _look_first(self, order: Order) -> Endpoint | None:
-        """Look at the place; return what is there and can be taken. Raises what forbids a start there."""
-        url = order.url
-        if order.recipe.only_one:
-            ours = [e for e in self._store.world.endpoints if _is_kind_here(e, order)]
-            found = await self._looked_at(ours[0].url) if ours else None
-            if found is not None and _is_kind_here(found, order):
-                return found  # wherever it serves: to start it elsewhere would take it from whoever uses it
-        if url is None:  # any free port will do, unless a server has that very model already
-            served = [e for e in self._store.world.endpoints if _is_wanted(e, order)]
-            found = await self._looked_at(served[0].url) if served else None
-            return found if found is not None and _is_wanted(found, order) else None
-        endpoint = await self._looked_at(url)
-        if endpoint is not None and endpoint.provider != order.recipe.kind.name:
-            endpoint = None
-        host, port = host_and_port(url)
-        taken, holder = await anyio.to_thread.run_sync(_at_port, host, port, abandon_on_cancel=True)
-        ground = Ground(
-            url=url,
-            state=endpoint.state if endpoint is not None else None,
-            serves=order.recipe.single or (endpoint is not None and _serves(endpoint, order)),
-            taken=taken,
-            holder=holder,
-            installation=await self._installation(order.recipe.kind.name) if order.recipe.single else None,
-        )
-        leap = before_start(order.recipe.kind, ground, port=port)
-        if isinstance(leap, Fault):
-            raise StartFailed(leap)
-        return endpoint if leap != "begin" else None
-
-    async def _looked_at(self, url: str) -> Endpoint | None:
-        """Return the endpoint at an address after a fresh look, bounded."""
-        endpoint = self._at(url)
-        if endpoint is None:
-            return None
-        with anyio.move_on_after(LOOK_PATIENCE):
-            await self._look([endpoint.name])
-        return self._at(url)
 
     async def _launch(self, order: Order, tell: Tell) -> tuple[Started, tuple[str, ...]]:
         """Begin a server; its name is waited for from before it can end."""
@@ -362,9 +318,9 @@ class Jobs:
         async with self._starting[record.provider]:
             if not self._servers.is_current(record):
                 return
-            endpoint = self._at(record.url)
+            endpoint = self._places.at(record.url)
             order = Order(recipe=recipe, endpoint=endpoint, wanted=again(record), keep=record.keep)
-            if endpoint is not None and await self._look_first(order) is not None:
+            if endpoint is not None and await self._places.look_first(order) is not None:
                 self._servers.drop(record.endpoint)  # somebody else was quicker
                 self._reconcile()
                 return
@@ -408,10 +364,10 @@ class Jobs:
     async def _adopted(self, found: Endpoint, order: Order, tell: Tell, began: float) -> Begun:
         """Wait for a server that somebody else started, and return it."""
         endpoint = await self._answering(found.url, found.name, tell, began, None)
-        now = self._at(found.url)
+        now = self._places.at(found.url)
         if endpoint is None and now is not None and now.reason is not None:
             raise StartFailed(now.reason)
-        if endpoint is None or not _serves(endpoint, order):  # gone, or it has loaded something else
+        if endpoint is None or not serves(endpoint, order):  # gone, or it has loaded something else
             where = host_and_port(found.url)
             raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where, abandon_on_cancel=True))
         return Begun(
@@ -429,7 +385,7 @@ class Jobs:
         shown = ""
         while True:
             world = self._store.world
-            endpoint = self._at(url)
+            endpoint = self._places.at(url)
             state = endpoint.state if endpoint is not None else "starting"
             if endpoint is not None and (state in CALLABLE or state == "unauthorised"):
                 return endpoint  # one that wants a key is there as well
@@ -485,15 +441,11 @@ class Jobs:
             begun = await self._carry_out(order, lambda _: None)
         except HivedError as error:
             log.warning("autostart.failed", name=entry.name, why=error.message)
-            endpoint = next((e for e in self._store.world.endpoints if e.name == entry.name), None)
+            endpoint = self._named(entry.name)
             if endpoint is not None and error.code != "start.owned":  # whose it is, the endpoint says itself
                 self._keeper.judge(endpoint.url, error.fault)
         else:
             log.info("autostart.done", name=entry.name, endpoint=begun.endpoint, adopted=begun.adopted)
-
-    def _at(self, url: str) -> Endpoint | None:
-        where = place(url)
-        return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
 
     def _named(self, name: str) -> Endpoint | None:
         """Return the endpoint of a name or an alias, in any case."""
@@ -517,44 +469,3 @@ class Jobs:
             names = sorted(record.endpoint for record in mine)
             raise Refused(fault("stop.which", endpoints=", ".join(names), first=names[0]))
         return mine
-
-
-def _at_port(host: str, port: int) -> tuple[bool, str]:
-    """Say whether a port is taken, and by whom where that is seen. Blocks."""
-    if is_port_free(host, port):
-        return False, ""
-    owner = owner_of_port(host, port)
-    return True, owner.words if owner is not None else ""
-
-
-def _serves(endpoint: Endpoint, order: Order) -> bool:
-    """Tell whether what is there serves the model that is asked for, or any, where none is named."""
-    wanted = order.wanted
-    if order.recipe.single or wanted.model is None:
-        return True
-    found = [m for m in endpoint.models or () if wanted.model in (m.name, m.file, *m.aliases)]
-    if wanted.context is not None:
-        found = [m for m in found if (m.loaded_context or 0) >= wanted.context]
-    return any(wanted.alias in (None, m.name, *m.aliases) for m in found)
-
-
-def _is_wanted(endpoint: Endpoint, order: Order) -> bool:
-    """Tell whether a server of this device has the model that is asked for, whatever port it has.
-
-    With arguments of one's own it would not be the same; nobody can see what it was started with.
-    """
-    return (
-        _is_kind_here(endpoint, order)
-        and order.wanted.model is not None
-        and not order.wanted.arguments
-        and _serves(endpoint, order)
-    )
-
-
-def _is_kind_here(endpoint: Endpoint, order: Order) -> bool:
-    """Tell whether a server of that kind answers on this device."""
-    return (
-        endpoint.provider == order.recipe.kind.name
-        and endpoint.locality == "device"
-        and endpoint.state in CALLABLE
-    )

@@ -38,7 +38,7 @@ LINGERING = STOP_PATIENCE + 5.0
 LOOK = 0.25
 """Seconds between two looks at a unit that is going."""
 
-END_PATIENCE = 30.0
+END_PATIENCE = 15.0
 """Seconds for a command that ends a server."""
 
 Child = subprocess.Popen[bytes]

@@ -18,6 +18,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What a fresh look showed of the place where a server is to be started."""
 
     url: str
+    port: int
     state: State | None
     """``None``: nothing is watched there."""
     taken: bool
@@ -30,7 +31,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """Its program on this device; ``None``: not known."""
 
 
-def before_start(kind: ProviderKind, ground: Ground, *, port: int) -> Leap | Fault:
+def before_start(kind: ProviderKind, ground: Ground) -> Leap | Fault:
     """Say what to do for a server of a kind at a place of its own.
 
     What answers as that kind is taken as it is, whoever started it. Anything else at the port is a fault;
@@ -45,7 +46,7 @@ def before_start(kind: ProviderKind, ground: Ground, *, port: int) -> Leap | Fau
     if ground.state in ("starting", "loading"):
         return "wait"
     if ground.taken:
-        return fault("start.port_taken", port=port, by=f" by {ground.holder}" if ground.holder else "")
+        return fault("start.port_taken", port=ground.port, by=f" by {ground.holder}" if ground.holder else "")
     program = ground.installation
     if program is not None and program.found and program.owner:
         return fault(

@@ -6,7 +6,7 @@ import pytest
 
 from hived.decisions.starting import Ground, before_start
 from hived_client.vocabulary.faults import Fault
-from hived_client.vocabulary.kinds import OLLAMA
+from hived_client.vocabulary.kinds import OLLAMA, VLLM
 from hived_client.vocabulary.world import Installation, State
 
 HERE = Installation(found=True, path="/usr/local/bin/ollama")
@@ -61,7 +61,17 @@ def test_what_is_at_the_place_decides(
     hint: str,
 ) -> None:
     monkeypatch.setattr("hived_client.vocabulary.faults.system", lambda: "linux")
-    ground = Ground(url="http://127.0.0.1:11434", state=state, taken=taken, installation=installation)
-    leap = before_start(OLLAMA, ground, port=11434)
+    url, port = "http://127.0.0.1:11434", 11434
+    ground = Ground(url=url, port=port, state=state, taken=taken, installation=installation)
+    leap = before_start(OLLAMA, ground)
     assert (leap.code if isinstance(leap, Fault) else leap) == does, found
     assert (leap.hint if isinstance(leap, Fault) else "") == hint
+
+
+def test_a_server_with_another_model_is_left_alone_and_who_has_a_port_is_said() -> None:
+    url, port = "http://127.0.0.1:8000", 8000
+    other = Ground(url=url, port=port, state="ready", taken=True, serves=False)
+    assert before_start(VLLM, other) == "begin"
+    taken = before_start(VLLM, Ground(url=url, port=port, state=None, taken=True, holder="nc (pid 7)"))
+    assert isinstance(taken, Fault)
+    assert taken.message == "Port 8000 is taken by nc (pid 7)."
