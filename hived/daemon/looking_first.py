@@ -107,8 +107,8 @@ def serves(endpoint: Endpoint, order: Order) -> bool:
 
 
 def _is_coming(endpoint: Endpoint) -> bool:
-    """Tell whether somebody starts it just now: which model it will have, it says once it answers."""
-    return endpoint.state in ("starting", "loading")
+    """Tell whether somebody else starts it just now: which model it will have, it says once it answers."""
+    return endpoint.state in ("starting", "loading") and endpoint.process is None
 
 
 def _is_kind_here(endpoint: Endpoint, order: Order) -> bool:

@@ -59,7 +59,7 @@ _STAGES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"Starting to load model|Loading safetensors|Loading .*checkpoint shards", "loading weights"),
         (r"Loading weights took|Model loading took", "preparing the engine"),
         (
-            r"Starting torch\.compile|Dynamo bytecode transform|Compiling a graph|Directly load the compiled graph",
+            r"Starting torch\.compile|Dynamo bytecode transform|Compiling a graph|load the compiled graph",
             "compiling",
         ),
         (

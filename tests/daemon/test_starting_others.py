@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,63 @@ def test_a_vllm_that_dies_comes_back_at_its_port_with_what_it_was_given(
         assert vllm.starts[0][1] == vllm.starts[1][1]
         wait_until(lambda: endpoints(daemon)[first.endpoint].state == "ready")
         daemon.client.stop(first.endpoint)
+
+
+def test_two_models_for_one_address_get_two_servers_of_which_one_has_it(
+    variables: dict[str, str], vllm: VllmProgram
+) -> None:
+    port = free_port()
+    configure(variables, {"lab": {"like": "vllm", "api_base": f"http://127.0.0.1:{port}/v1"}})
+    with Running(variables) as daemon:
+        found: list[Begun] = []
+        askers = [
+            threading.Thread(target=lambda name=name: found.append(begun(daemon, "lab", model=name)))
+            for name in ("org/one", "org/two", "org/three")
+        ]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join(30.0)
+        assert len({each.pid for each in found}) == len({each.url for each in found}) == 3
+        assert f"http://127.0.0.1:{port}" in {each.url for each in found}
+        assert {each.models for each in found} == {("org/one",), ("org/two",), ("org/three",)}
+        assert len(daemon.client.stop("vllm", everything=True).endpoints) == 3
+        assert not [pid for pid, _ in vllm.starts if os.path.exists(f"/proc/{pid}/exe")]
+
+
+@pytest.mark.parametrize(("wanted", "comes"), [("org/theirs", "adopted"), ("org/other", "start.port_taken")])
+def test_a_vllm_that_somebody_is_starting_at_the_place_is_waited_for(
+    variables: dict[str, str], vllm: VllmProgram, wanted: str, comes: str
+) -> None:
+    port = free_port()
+    configure(variables, {"lab": {"like": "vllm", "api_base": f"http://127.0.0.1:{port}/v1"}})
+    vllm.hold()
+    words = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "org/theirs"]
+    with (
+        Running(variables) as daemon,
+        subprocess.Popen(
+            [str(vllm.path), "serve", "org/theirs", *words], stdout=subprocess.DEVNULL
+        ) as theirs,
+    ):
+        try:
+            wait_until(lambda: endpoints(daemon)["lab"].state == "starting")
+            came: list[str] = []
+
+            def ask() -> None:
+                try:
+                    came.append("adopted" if begun(daemon, "lab", model=wanted).adopted else "begun")
+                except HivedError as error:
+                    came.append(error.code)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            for stage in range(4):
+                vllm.let_on(stage)
+            asking.join(20.0)
+            assert came == [comes]
+            assert [pid for pid, _ in vllm.starts] == [theirs.pid]
+        finally:
+            theirs.kill()
 
 
 def test_who_waits_for_a_start_that_is_stopped_is_told_so(
