@@ -161,6 +161,9 @@ def _facts(known: Known, endpoint: Endpoint, requests: Requests | None) -> Itera
         yield _requests(requests)
     if endpoint.state in ("starting", "loading") and endpoint.since is not None:
         yield f"for {_whole(time.time() - endpoint.since)}"
+        stage = endpoint.reason.fields.get("stage") if endpoint.reason is not None else None
+        if isinstance(stage, str) and stage:
+            yield shown(stage.removeprefix(": "))
     if seen is not None and seen.at is not None:
         yield _seen(seen)
     if endpoint.locality != "device":

@@ -154,3 +154,14 @@ def test_a_terminal_that_is_too_small_gets_one_line() -> None:
     for width, height in ((19, 24), (80, 3), (1, 1)):
         (line,) = fitted(["a"], ["b"], "foot", width, height)
         assert columns(line) <= width
+
+
+def test_a_start_says_for_how_long_and_how_far_it_is(where: Places) -> None:
+    reason = fault("server.starting", title="vLLM", url="http://127.0.0.1:8000", stage=": loading weights")
+    lab = endpoint("lab", "vllm", url="http://127.0.0.1:8000", state="starting", reason=reason)
+    lab = msgspec.structs.replace(lab, since=time.time() - 65)
+    base = known(where)
+    rows = status_lines(
+        msgspec.structs.replace(base, world=msgspec.structs.replace(base.world, endpoints=(lab,))), 0
+    )
+    assert any("starting" in row and "for 1 min 5 s  loading weights" in row for row in rows), rows
