@@ -195,6 +195,7 @@ class App:
         records = Records(Path(self._places.started))
         table = recipes(studio_folder)
         manager = UserManager(self._environment, folder=self._places.folder)
+        manager.tidy()
         return Jobs(
             self._store,
             Servers(records, table, self._clock),

@@ -33,6 +33,9 @@ ONESHOT_PATIENCE = 60.0
 STOP_PATIENCE = 10
 """Seconds after which systemd kills what is left of a unit that is stopped."""
 
+_VARIABLES = ".environment"
+"""How the name of a file of variables ends."""
+
 _SAID = 300
 """Characters of an answer."""
 
@@ -67,6 +70,12 @@ class UserManager:
     def __repr__(self) -> str:
         return f"<UserManager at {self._runtime or 'no runtime folder'}>"
 
+    def tidy(self) -> None:
+        """Remove variables that a start left behind in whose midst we were killed."""
+        with contextlib.suppress(OSError):
+            for path in self._folder.glob(f"*{_VARIABLES}"):
+                path.unlink(missing_ok=True)
+
     def is_reachable(self) -> bool:
         """Say whether there is one that answers."""
         if sys.platform != "linux" or not os.path.isabs(self._runtime):
@@ -99,7 +108,7 @@ class UserManager:
         with contextlib.suppress(ManagerFailed):
             self._run("systemctl", ["reset-failed", unit])
         foreign = sorted(self._variables() - environment.keys())
-        variables = self._folder / f"{unit}.environment"
+        variables = self._folder / f"{unit}{_VARIABLES}"
         properties = [
             *(f"StandardOutput=append:{log}", f"StandardError=append:{log}"),
             *(f"EnvironmentFile={variables}", f"TimeoutStopSec={STOP_PATIENCE}"),

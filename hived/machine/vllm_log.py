@@ -52,6 +52,8 @@ _TELLING = tuple(
 _STAGES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
+        (r"Resolved architecture", "reading its configuration"),
+        (r"Initializing a V\d+ LLM engine", "starting its engine"),
         (
             r"Fetching \d+ files|[Dd]ownloading|\.safetensors: +\d+%|Time spent downloading weights",
             "downloading",

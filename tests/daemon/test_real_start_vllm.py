@@ -14,6 +14,7 @@ import pytest
 from hived_client.doors.wire import Begun
 from hived_client.errors import HivedError
 from tests.daemon.running import Running, configure, mentioning, wait_until
+from tests.machine.test_start_vllm import STAGES
 from tests.servers import tiny_llama
 from tests.servers.real_vllm import READY
 
@@ -66,8 +67,7 @@ def test_real_it_is_started_called_and_stopped_with_all_its_processes(daemon: Ru
     told = list(dict.fromkeys(message.partition("is starting: ")[2] for message in messages))
     print(f"ready after {begun.elapsed:.1f} s; told: {told}")  # for -s
     assert begun.models == ("tiny",)
-    stages = ["loading weights", "preparing the engine", "making its cache", "warming up", "opening its port"]
-    assert [stage for stage in stages if stage in told] == [stage for stage in told if stage]
+    assert [stage for stage in STAGES if stage in told] == [stage for stage in told if stage]
     assert len(told) > 2  # some are over in less than a second
     target = daemon.client.resolve("vllm/tiny", context=512)
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}

@@ -140,6 +140,17 @@ def test_killed_after_systemd_was_asked_the_server_is_found_in_its_unit(
         assert manager.units == {}
 
 
+def test_variables_that_a_killed_daemon_left_on_the_disk_are_removed(
+    variables: dict[str, str], manager: UserManagerPrograms
+) -> None:
+    with Running(variables) as daemon:
+        daemon.kill()
+        left = Path(daemon.where.folder, "hived-x-ollama.service.environment")
+        left.write_text('HF_TOKEN="secret"\n')
+        daemon.start()
+        assert not left.exists()
+
+
 def test_a_command_that_was_never_run_makes_nothing_ours(
     variables: dict[str, str], manager: UserManagerPrograms, home: Path
 ) -> None:

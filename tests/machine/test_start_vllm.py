@@ -19,6 +19,11 @@ from tests.machine.layouts import Layout
 
 LOGS = Path(__file__).parent / "logs"
 MODEL = "org/tiny"
+STAGES = (
+    *("reading its configuration", "starting its engine", "loading weights", "preparing the engine"),
+    *("making its cache", "warming up", "opening its port"),
+)
+"""Stages of a start on a CPU, in their order."""
 
 
 @pytest.fixture
@@ -243,3 +248,11 @@ def test_of_one_that_had_served_only_a_reason_is_told() -> None:
 def test_the_last_stage_that_a_log_tells_of_counts(line: str, stage: tuple[str, float | None] | None) -> None:
     found = VllmRecipe().stage(f"Fetching 1 files: 100%|#| 1/1\n{line}\n" if stage else line)
     assert found == (Stage(words=stage[0], share=stage[1]) if stage is not None else None)
+
+
+def test_the_log_of_a_real_start_tells_one_stage_after_the_other() -> None:
+    lines = written("ready").splitlines(keepends=True)
+    stages = [VllmRecipe().stage("".join(lines[:end])) for end in range(len(lines))]
+    told = list(dict.fromkeys(stage.words for stage in stages if stage is not None))
+    assert told == list(STAGES)
+    assert VllmRecipe().why_it_ended("".join(lines), started=True) == ""
