@@ -93,6 +93,7 @@ SLOW_PLACES = (
     "tests/client/test_launch.py",
     "tests/machine/test_embedded_llamacpp.py",
     "tests/cli/test_plugin.py",
+    "tests/cli/test_start_progress.py",
     "tests/cli/test_speaking_model.py",
     "tests/cli/test_status.py",
 )
