@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from hived_client.agent.words import Message, Piece, Reply, Request, ToolCall, Usage
+from hived_client.agent.words import Message, Piece, Reply, Request, ToolCall, Usage, read_arguments
 
 MOST_CALLS = 128
 """Tool calls in one answer that are read."""
@@ -270,11 +270,9 @@ def _for_ollama(message: Message) -> dict[str, Any]:
         function = call.get("function", {})
         arguments = function.get("arguments")
         if isinstance(arguments, str):
-            try:
-                arguments = msgspec.json.decode(arguments or "{}")
-            except msgspec.DecodeError:
-                arguments = {}
-        calls.append({"function": {"name": function.get("name", ""), "arguments": arguments}})
+            arguments = read_arguments(arguments)
+        given = arguments if isinstance(arguments, Mapping) else {}
+        calls.append({"function": {"name": function.get("name", ""), "arguments": given}})
     if calls:
         said["tool_calls"] = calls
     if said["role"] == "tool" and message.get("name"):

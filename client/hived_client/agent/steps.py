@@ -13,7 +13,7 @@ import msgspec
 
 from hived_client.agent.folder import Agent, Node
 from hived_client.agent.tools import AgentTool, call_tool
-from hived_client.agent.words import Reply, Request, ToolCall, tool_result
+from hived_client.agent.words import Reply, Request, ToolCall, read_arguments, tool_result
 from hived_client.vocabulary.faults import Fault, fault
 
 SET_OUTPUT = "set_output"
@@ -119,11 +119,10 @@ def _output_tool(node: Node) -> dict[str, Any]:
 
 def _take_output(node: Node, call: ToolCall, outputs: dict[str, Any]) -> str | None:
     """Keep an output; return what the model is told of it."""
-    try:
-        given = msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError as error:
-        return f"The arguments are not JSON: {error}"
-    if not isinstance(given, dict) or "value" not in given:
+    given = read_arguments(call.arguments)
+    if isinstance(given, str):
+        return f"Nothing is kept: {given}."
+    if "value" not in given:
         return "Give both key and value."
     key = given.get("key")
     if key not in node.output_keys:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from hived_client.agent.folder import AgentUnusable
+from hived_client.agent.words import read_arguments
 from hived_client.vocabulary.faults import fault
 
 MOST_RESULT = 200_000
@@ -65,12 +66,9 @@ async def call_tool(tool: AgentTool, arguments: str) -> str:
     """
     import anyio.to_thread
 
-    try:
-        given = msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError as error:
-        return _json({"error": f"the arguments are not JSON: {error}"})
-    if not isinstance(given, dict):
-        return _json({"error": "the arguments are not an object"})
+    given = read_arguments(arguments)
+    if isinstance(given, str):
+        return _json({"error": given})
     try:
         if inspect.iscoroutinefunction(tool.call):
             result: object = await tool.call(given)

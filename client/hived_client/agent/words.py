@@ -35,6 +35,21 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str
     """A JSON object as text, as the model wrote it; it may be broken."""
 
+    @property
+    def sound(self) -> str:
+        """The arguments as text that is surely an object: what is none is left out."""
+        kept = self.arguments or "{}"
+        return kept if isinstance(read_arguments(kept), dict) else "{}"
+
+
+def read_arguments(written: str) -> dict[str, Any] | str:
+    """Return what a model gave with a call; text says why it is nothing, for the model to read."""
+    try:
+        given = msgspec.json.decode(written or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"the arguments are not JSON: {error}"
+    return given if isinstance(given, dict) else "the arguments are not an object"
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens, as the server counted them. ``None``: it did not say."""
@@ -63,14 +78,18 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The model that answered, by the server's own words."""
 
     def message(self) -> dict[str, Any]:
-        """Return the answer as the next message of the conversation."""
+        """Return the answer as the next message of the conversation.
+
+        Servers read the arguments of the calls in it again, and one that is broken would have them refuse the
+        whole conversation (llama.cpp does, and vLLM): the model is told what was wrong by the call's result.
+        """
         said: dict[str, Any] = {"role": "assistant", "content": self.text}
         if self.tool_calls:
             said["tool_calls"] = [
                 {
                     "id": call.id,
                     "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
+                    "function": {"name": call.name, "arguments": call.sound},
                 }
                 for call in self.tool_calls
             ]

@@ -13,7 +13,8 @@ import anyio.to_thread
 import pytest
 
 from hived_client.agent.chat import Chat
-from hived_client.agent.words import Piece, Request, tool_result
+from hived_client.agent.words import Piece, Request, ToolCall, tool_result
+from hived_client.agent.words import Reply as Answer
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault, fault
@@ -89,6 +90,18 @@ async def test_the_real_server_makes_its_call_and_takes_the_result(llamacpp: Lla
         history = [*HELLO.messages, asked.message(), tool_result(call, "42")]
         said = await chat.complete(target(llamacpp.url), Request(messages=history, tools=[OFFER]))
     assert said.text == SAY
+
+
+@pytest.mark.parametrize("written", ['{"key": ', "", "[1]", "null", "[" * 100_000, '{"a":' * 100_000])
+async def test_arguments_that_are_no_object_do_not_end_the_conversation(
+    llamacpp: LlamaCpp, written: str
+) -> None:
+    wrong = ToolCall(id="a", name=TOOL, arguments=written)
+    said = Answer(tool_calls=(wrong,)).message()
+    history = [*HELLO.messages, said, tool_result(wrong, "the arguments are no object")]
+    async with Chat() as chat:
+        reply = await chat.complete(target(llamacpp.url), Request(messages=history, tools=[OFFER]))
+    assert reply.text == SAY
 
 
 async def test_the_real_server_refuses_a_prompt_that_is_too_long(llamacpp: LlamaCpp) -> None:

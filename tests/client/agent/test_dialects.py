@@ -130,6 +130,15 @@ def test_a_conversation_with_calls_is_written_as_ollama_has_it() -> None:
     assert answered == {"role": "tool", "content": "found", "tool_name": "look"}
 
 
+@pytest.mark.parametrize("written", ['{"x": ', "", "[1]", '"x"', "null", "[" * 100_000, '{"a":' * 100_000])
+def test_arguments_that_are_no_object_are_none_in_either_dialect(written: str) -> None:
+    broken = {"id": "a", "type": "function", "function": {"name": "look", "arguments": written}}
+    body = Ollama().body("m", Request(messages=[{"role": "assistant", "tool_calls": [broken]}]), {})
+    assert body["messages"][0]["tool_calls"] == [{"function": {"name": "look", "arguments": {}}}]
+    said = Reply(tool_calls=(ToolCall(id="a", name="look", arguments=written),)).message()
+    assert said["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
 def test_only_what_has_no_v1_speaks_ollamas_own() -> None:
     assert isinstance(dialect_of("ollama_chat"), Ollama)
     assert all(isinstance(dialect_of(each), OpenAi) for each in ("openai", "hosted_vllm", "lm_studio"))

@@ -95,6 +95,8 @@ async def test_a_tool_is_called_and_its_result_goes_back_to_the_model() -> None:
         (calls("set_output", key="z", value=1), "There is no output 'z'"),
         (calls("set_output", key="answer"), "Give both"),
         (Reply(tool_calls=(ToolCall(id="1", name="set_output", arguments="{"),)), "not JSON"),
+        (Reply(tool_calls=(ToolCall(id="1", name="set_output", arguments="[" * 100_000),)), "not JSON"),
+        (Reply(tool_calls=(ToolCall(id="1", name="set_output", arguments="[]"),)), "not an object"),
     ],
 )
 async def test_a_wrong_call_is_told_to_the_model(reply: Reply, told: str) -> None:

@@ -74,7 +74,7 @@ async def test_they_are_called_blocking_or_not(tmp_path: Path) -> None:
     assert await call_tool(tools["speak"], '{"words": ["a", "b"]}') == "a b"
 
 
-@pytest.mark.parametrize("arguments", ["", "{", "[]", '{"z": 1}', "null"])
+@pytest.mark.parametrize("arguments", ["", "{", "[]", '{"z": 1}', "null", "[" * 100_000, '{"a":' * 100_000])
 async def test_what_the_model_wrote_wrongly_is_told_to_it(tmp_path: Path, arguments: str) -> None:
     tools = read_tools(folder(tmp_path, MARKED))
     assert "error" in json.loads(await call_tool(tools["add"], arguments))
