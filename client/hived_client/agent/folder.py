@@ -21,6 +21,8 @@ Condition = Literal["always", "on_success", "on_failure"]
 _CONDITIONS = ("always", "on_success", "on_failure")
 _NOT_WORKERS = frozenset({"agent", "flowchart", "triggers", "configuration", "metadata", "mcp_servers"})
 """Stems of JSON files beside a worker's that are something else."""
+TOOL = 60.0
+"""Seconds for one call of a tool, where the agent's file does not say: as at Hive's newer commits."""
 MOST_BYTES = 16 * 1024 * 1024
 """Bytes that an agent's file may have."""
 
@@ -94,6 +96,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     max_steps: int = 100
     max_iterations: int = 30
     """Turns with the model in one node."""
+    tool_seconds: float | None = TOOL
+    """Seconds for which a tool is waited for; ``None``: for as long as it takes."""
 
     def node(self, identity: str) -> Node:
         """Return a node by its id."""
@@ -152,6 +156,7 @@ def _worker(folder: str, file: str) -> Agent:
         identity=_text(document.get("identity_prompt")),
         max_tokens=_number(loop.get("max_tokens")),
         max_iterations=_number(loop.get("max_iterations")) or 30,
+        tool_seconds=_tool_seconds(loop),
     )
 
 
@@ -180,6 +185,7 @@ def _graph(folder: str, document: Mapping[str, Any]) -> Agent:
         max_tokens=_number(graph.get("max_tokens")),
         max_steps=_number(graph.get("max_steps")) or 100,
         max_iterations=_number(loop.get("max_iterations")) or 30,
+        tool_seconds=_tool_seconds(loop),
     )
     _check(agent, path, graph)
     return agent
@@ -261,6 +267,14 @@ def _text(value: object) -> str:
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
+def _tool_seconds(loop: Mapping[str, Any]) -> float | None:
+    """Return how long a tool is waited for; Hive writes 0 for no limit."""
+    said = loop.get("tool_call_timeout_seconds")
+    if not isinstance(said, (int, float)) or isinstance(said, bool):
+        return TOOL
+    return float(said) if said > 0 else None
 
 
 def _number(value: object) -> int | None:

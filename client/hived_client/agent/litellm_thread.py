@@ -6,8 +6,7 @@ the connections that it keeps belong to one loop for as long as the process live
 trio as well. The price is that LiteLLM's own callbacks run in that thread, without the caller's context
 variables: those also say which event loop runs, and would be wrong there.
 
-What comes back passes through a deque and a pair of sockets, the one way to wake a loop of either kind from
-a thread without waiting in another thread for it.
+What comes back passes through a ``Post``.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import socket
 import threading
 import warnings
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
+
+from hived_client.agent.post import Post
 
 CLOSE = 2.0
 """Seconds that a job which was given up has for closing its connection."""
@@ -94,7 +93,7 @@ class LiteLlmThread:
         Raises what the job raises, or ``NoLiteLlm``. A cancellation here cancels it there, and waits for
         its end.
         """
-        post = _Post()
+        post = Post()
         loop = self.start()
         tasks: list[asyncio.Task[None]] = []
 
@@ -144,45 +143,8 @@ class _End:
         self.error = error
 
 
-class _Post:
-    """Things on their way from a thread to a task."""
-
-    def __init__(self) -> None:
-        self._items: deque[Any] = deque()
-        self._lock = threading.Lock()
-        self._open = True
-        self._hear, self._ring = socket.socketpair()
-        self._hear.setblocking(False)
-        self._ring.setblocking(False)
-
-    def put(self, item: Any) -> None:
-        """Hand something over; from any thread."""
-        self._items.append(item)
-        with self._lock:  # a number of a socket that is closed may be somebody else's by now
-            if self._open:
-                try:
-                    self._ring.send(b"x")
-                except BlockingIOError:
-                    pass  # it rings already
-
-    async def get(self) -> Any:
-        """Return the next thing, as soon as there is one."""
-        import anyio
-
-        while not self._items:
-            await anyio.wait_readable(self._hear)
-            self._hear.recv(65_536)
-        return self._items.popleft()
-
-    def close(self) -> None:
-        with self._lock:
-            self._open = False
-            self._hear.close()
-            self._ring.close()
-
-
 async def _give_up(
-    loop: asyncio.AbstractEventLoop, task: list[asyncio.Task[None]], post: _Post, *, soon: bool
+    loop: asyncio.AbstractEventLoop, task: list[asyncio.Task[None]], post: Post, *, soon: bool
 ) -> None:
     """Cancel a job, and wait until it has closed its connection; ``soon``: it can have begun."""
     import anyio

@@ -53,7 +53,7 @@ async def run_step(
         for call in reply.tool_calls:
             result = _take_output(node, call, outputs) if call.name == SET_OUTPUT else None
             if result is None:
-                result = await _call(mine, call)
+                result = await _call(mine, call, agent.tool_seconds)
             messages.append(tool_result(call, result))
         missing = [key for key in node.required if key not in outputs]
         if node.output_keys and not missing:
@@ -131,12 +131,12 @@ def _take_output(node: Node, call: ToolCall, outputs: dict[str, Any]) -> str | N
     return f"{key} is kept."
 
 
-async def _call(tools: Sequence[AgentTool], call: ToolCall) -> str:
+async def _call(tools: Sequence[AgentTool], call: ToolCall, seconds: float | None) -> str:
     tool = next((tool for tool in tools if tool.name == call.name), None)
     if tool is None:
         known = ", ".join(tool.name for tool in tools) or "none"
         return f"There is no tool {call.name!r}; there are: {known}."
-    return await call_tool(tool, call.arguments)
+    return await call_tool(tool, call.arguments, seconds)
 
 
 def _reminder(missing: Sequence[str]) -> str:

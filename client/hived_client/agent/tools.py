@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from hived_client.agent.folder import AgentUnusable
+from hived_client.agent.post import run_aside
 from hived_client.agent.words import read_arguments
 from hived_client.vocabulary.faults import fault
 
@@ -53,33 +54,38 @@ def read_tools(folder: str) -> dict[str, AgentTool]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
         raise AgentUnusable(fault("agent.unreadable", path=path, why=why)) from error
     return {tool.name: tool for tool in (*_table(module), *_marked(module))}
 
 
-async def call_tool(tool: AgentTool, arguments: str) -> str:
+async def call_tool(tool: AgentTool, arguments: str, seconds: float | None = None) -> str:
     """Call a tool with arguments as the model wrote them; what goes wrong is told to the model as text.
 
-    A blocking function runs in a thread.
+    A blocking function runs in a thread. After ``seconds`` it is no longer waited for.
     """
-    import anyio.to_thread
+    import anyio
 
     given = read_arguments(arguments)
     if isinstance(given, str):
         return _json({"error": given})
     try:
-        if inspect.iscoroutinefunction(tool.call):
-            result: object = await tool.call(given)
-        else:
-            result = await anyio.to_thread.run_sync(tool.call, given, abandon_on_cancel=True)
-            if isinstance(result, Awaitable):
-                result = await result
-    except Exception as error:  # noqa: BLE001 - the same
+        with anyio.move_on_after(seconds):
+            result = await _result(tool, given)
+            content = getattr(result, "content", result)  # Hive's ToolResult
+            return (content if isinstance(content, str) else _json(content))[:MOST_RESULT]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the model is told, whatever it is
         return _json({"error": f"{type(error).__name__}: {error}"})
-    content = getattr(result, "content", result)  # Hive's ToolResult
-    return (content if isinstance(content, str) else _json(content))[:MOST_RESULT]
+    return _json({"error": f"it took longer than {seconds:g} s"})
+
+
+async def _result(tool: AgentTool, given: dict[str, Any]) -> object:
+    if inspect.iscoroutinefunction(tool.call):
+        found: object = await tool.call(given)
+        return found
+    result = await run_aside(lambda: tool.call(given))
+    return await result if isinstance(result, Awaitable) else result
 
 
 def _marked(module: types.ModuleType) -> list[AgentTool]:
@@ -164,5 +170,5 @@ def _schema(told: object) -> dict[str, Any]:
 def _json(value: object) -> str:
     try:
         return msgspec.json.encode(value).decode()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return str(value)

@@ -134,3 +134,14 @@ def test_a_broken_file_is_said_with_its_path(tmp_path: Path, text: str) -> None:
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_bytes(b'\xef\xbb\xbf{"name": "w"}')
     assert read_agent(tmp_path).name == "w"
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [({}, 60.0), ({"x": 1}, 60.0), ("600", 60.0), (90, 90.0), (0.5, 0.5), (0, None)]
+)
+def test_how_long_a_tool_is_waited_for_is_read_as_hive_writes_it(
+    tmp_path: Path, said: object, seconds: float | None
+) -> None:
+    loop = said if isinstance(said, dict) else {"tool_call_timeout_seconds": said}
+    assert read_agent(worker(tmp_path / "w", loop_config=loop)).tool_seconds == seconds
+    assert read_agent(graph(tmp_path / "g", [{"id": "a"}], loop_config=loop)).tool_seconds == seconds

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from hived_client.agent.folder import AgentUnusable
-from hived_client.agent.tools import call_tool, read_tools
+from hived_client.agent.tools import AgentTool, call_tool, read_tools
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +88,64 @@ async def test_what_the_model_wrote_wrongly_is_told_to_it(tmp_path: Path, argume
 async def test_a_function_that_fails_tells_the_model_why(tmp_path: Path) -> None:
     tools = read_tools(folder(tmp_path, MARKED))
     assert json.loads(await call_tool(tools["fail"], "{}")) == {"error": "ValueError: no"}
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit(2)", "import sys; sys.exit('bye')"])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_a_function_that_would_end_the_process_only_fails(tmp_path: Path, kind: str, end: str) -> None:
+    text = f"{kind} leave():\n    {end}\nleave._tool_metadata = {{}}\n"
+    tools = read_tools(folder(tmp_path, text))
+    assert "SystemExit" in json.loads(await call_tool(tools["leave"], "{}"))["error"]
+
+
+async def test_a_file_that_would_end_the_process_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AgentUnusable, match="SystemExit"):
+        read_tools(folder(tmp_path, "raise SystemExit(1)"))
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+async def test_a_function_that_hangs_is_left_after_a_while(kind: str) -> None:
+    let_go = threading.Event()
+
+    async def wait(given: dict[str, object]) -> None:
+        await anyio.sleep_forever()
+
+    call = wait if kind == "async" else lambda given: let_go.wait()
+    hanging = AgentTool(name="hang", description="", parameters={}, call=call)
+    assert json.loads(await call_tool(hanging, "{}", 0.05)) == {"error": "it took longer than 0.05 s"}
+    let_go.set()
+
+
+def test_a_function_that_hangs_does_not_keep_the_process(anyio_backend: str) -> None:
+    program = (
+        "import anyio, functools, sys, threading\n"
+        "from hived_client.agent.tools import AgentTool, call_tool\n"
+        "def hang(given):\n    threading.Event().wait()\n"
+        "tool = AgentTool(name='x', description='', parameters={}, call=hang)\n"
+        "print(anyio.run(functools.partial(call_tool, tool, '{}', 0.05), backend=sys.argv[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, anyio_backend], timeout=20, check=True, capture_output=True
+    )
+    assert b"longer than" in done.stdout
+
+
+async def test_a_result_that_holds_itself_is_told_as_text() -> None:
+    ring: list[object] = []
+    ring.append(ring)
+    tool = AgentTool(name="ring", description="", parameters={}, call=lambda given: ring)
+    assert await call_tool(tool, "{}") == "[[...]]"
+
+
+async def test_a_blocking_function_sees_the_callers_context_and_no_event_loop() -> None:
+    asked: contextvars.ContextVar[str] = contextvars.ContextVar("asked")
+    asked.set("by me")
+
+    async def inner() -> str:
+        return asked.get()
+
+    tool = AgentTool(name="t", description="", parameters={}, call=lambda given: anyio.run(inner))
+    assert await call_tool(tool, "{}") == "by me"
 
 
 async def test_a_table_with_one_executor_is_taken_by_its_shape(tmp_path: Path) -> None:
