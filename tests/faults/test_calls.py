@@ -169,6 +169,19 @@ async def test_the_prompt_was_cut_in_silence() -> Fault:
         return truncated(where, sent=meter.prompt(request), counted=counted)
 
 
+@provokes("call.cut_short", "a real llama.cpp may say four tokens only")
+async def test_the_answer_is_cut_short(
+    llamacpp: LlamaCpp, tmp_path: Path, environment: dict[str, str]
+) -> Fault:
+    folder = worker(tmp_path / "w", loop_config={"max_tokens": 4})
+    configure(environment, llamacpp_at(llamacpp.url))
+    with Running(environment):
+        model = f"llamacpp/{ALIAS}"
+        result = await AgentRunner.load(folder, model=model, environment=environment).run({"query": "Hello!"})
+    (told,) = result.warnings
+    return told
+
+
 def unusable(
     folder: Path, model: str | None = "ollama/x", environment: dict[str, str] | None = None
 ) -> Fault:

@@ -29,6 +29,8 @@ FOREVER = 292 * 365.25 * 86400
 """Seconds of a ``keep_alive`` below zero."""
 
 Json = dict[str, object]
+MOST_TOKENS = 256
+"""A greater limit is never reached: a model has said all by then."""
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NAMES = ("localhost", "*.localhost", "*.local", "*.internal")
@@ -113,8 +115,10 @@ def keep_alive_seconds(value: object, default: float) -> float:
 
 
 def generate(limit: object) -> tuple[list[str], str]:
-    """Pieces of text, and why they end."""
-    count = limit if isinstance(limit, int) and not isinstance(limit, bool) else DEFAULT_TOKENS
+    """Pieces of text, and why they end: by a small limit, else when all is said."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit > MOST_TOKENS:
+        limit = None
+    count = DEFAULT_TOKENS if limit is None else limit
     return [PIECES[n % len(PIECES)] for n in range(count)], "length" if limit is not None else "stop"
 
 

@@ -40,6 +40,9 @@ _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 """Code, and what a server's text says then; the first that fits counts."""
 
+_ENDED = ("peer closed connection", "Server disconnected")
+"""How httpcore and h11 say that a connection ended too soon, with the error of an answer that is no HTTP."""
+
 _QUEUE = {"ollama": "OLLAMA_MAX_QUEUE=1024 ollama serve"}
 _MEMORY = {
     "ollama": "ollama ps",
@@ -76,7 +79,8 @@ def broken_off(target: Target, error: Exception | None = None) -> Fault:
     Its words are not passed on: they may quote a header, and with it the key.
     """
     name = type(error).__name__
-    why = "its answer is not HTTP" if name == "RemoteProtocolError" else "the connection ended"
+    is_end = str(error).startswith(_ENDED)
+    why = "its answer is not HTTP" if name == "RemoteProtocolError" and not is_end else "the connection ended"
     why = "it was silent for too long" if name.endswith("Timeout") else why
     why = "the request cannot be written as HTTP" if name == "LocalProtocolError" else why
     return fault("call.broken_off", **(_fields(target) | {"why": why}))
@@ -101,6 +105,17 @@ def truncated(target: Target, *, sent: int, counted: int) -> Fault:
         "call.truncated",
         **(_fields(target) | {"sent": sent, "counted": counted, "loaded": loaded, "wanted": sent}),
     )
+
+
+def cut_short(target: Target, allowed: int | None) -> Fault:
+    """Return the fault for an answer that ended for want of room; ``allowed``: tokens that the agent gave."""
+    fields = _fields(target)
+    if allowed is not None:
+        return fault("call.cut_short", **(fields | {"why": f"the agent allows {allowed:,} tokens"}))
+    if target.context is None:
+        return fault("call.cut_short", **(fields | {"why": "it was as long as the server lets it be"}))
+    why = f"the context is {target.context:,} tokens"
+    return fault("call.cut_short", **(fields | {"why": why, "wanted": 2 * target.context}))
 
 
 def _words(body: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from hived_client.agent.call_faults import truncated
+from hived_client.agent.call_faults import cut_short, truncated
 from hived_client.agent.chat import PATIENCE, Chat
 from hived_client.agent.context import Meter
 from hived_client.agent.words import Piece, Reply, Request
@@ -25,7 +25,9 @@ from hived_client.vocabulary.kinds import is_local_model
 LOADING = 600.0
 """Seconds for which a model that is loading, or a server that is starting, is waited for."""
 AGAIN = 0.2
-"""Seconds between two questions meanwhile."""
+"""Seconds between two questions to hived meanwhile."""
+LATER = 1.0
+"""Seconds between two calls of a server of which only the call shows that it is loading."""
 WHY = 0.8
 """Seconds for finding out why a server broke off."""
 _GONE = frozenset({"server.down", "server.unreachable", "call.broken_off"})
@@ -66,6 +68,7 @@ class Calls:
         self._private = private
         self._told = told
         self._waiting = waiting
+        self._waits_for = ""
         self._hived = hived or AsyncClient()
         self._chat = Chat(self._watch)
         self._meter = Meter()
@@ -84,6 +87,20 @@ class Calls:
 
     async def complete(self, request: Request) -> Reply:
         """Have one turn. Raises ``NotReady`` before a call, ``CallFailed`` from one."""
+        import anyio
+
+        until = anyio.current_time() + LOADING
+        while True:
+            try:
+                return await self._turn(request)
+            except CallFailed as error:
+                # Nobody knew that it loads: no daemon watches it, or it has begun only just now.
+                if error.code != "server.loading" or anyio.current_time() > until:
+                    raise
+                self._wait_for(error.fault)
+            await anyio.sleep(LATER)
+
+    async def _turn(self, request: Request) -> Reply:
         if self._is_cloud:
             return self._counted(await self._by_litellm(self.model, request))
         try:
@@ -93,7 +110,7 @@ class Calls:
             if local or no.code not in _NO_PROVIDER:
                 raise
             self._is_cloud = True
-            return await self.complete(request)
+            return await self._turn(request)
         fitted = self._fitted(request, target)
         try:
             if self._provider == "litellm":
@@ -107,6 +124,9 @@ class Calls:
         if self._meter.learn(request, reply.usage.prompt_tokens, target.context):
             sent = self._meter.prompt(request)
             self._note(truncated(target, sent=sent, counted=reply.usage.prompt_tokens or 0))
+        if reply.finish_reason == "length":
+            said = request.max_tokens if request.max_tokens == fitted.max_tokens else None
+            self._note(cut_short(target, said))
         return self._counted(reply)
 
     async def _by_litellm(self, where: Target | str, request: Request) -> Reply:
@@ -124,16 +144,13 @@ class Calls:
         import anyio
 
         until = anyio.current_time() + LOADING
-        said = ""
         while True:
             try:
                 target = await self._resolve(request)
             except NotReady as no:
                 if not no.fault.retryable or anyio.current_time() > until:
                     raise
-                if self._waiting is not None and no.message != said:
-                    self._waiting(no.fault)
-                said = no.message
+                self._wait_for(no.fault)
                 await anyio.sleep(AGAIN)
                 continue
             for warning in target.warnings:
@@ -166,11 +183,18 @@ class Calls:
         return target
 
     def _fitted(self, request: Request, target: Target) -> Request:
-        """Ask for no longer answer than there is room for: some servers refuse, others cut the prompt."""
-        if request.max_tokens is None or target.context is None:
+        """Ask for no longer answer than there is room for: some servers refuse, others cut the prompt.
+
+        A server that takes its context with the call forgets the beginning of a conversation rather than end
+        an answer (Ollama shifts its window): there, an answer has an end also where nobody said so.
+        """
+        if target.context is None or (request.max_tokens is None and not target.extra):
             return request
         room = max(LEAST_ANSWER, target.context - self._meter.prompt(request))
-        return request if request.max_tokens <= room else msgspec.structs.replace(request, max_tokens=room)
+        allowed = min(request.max_tokens or room, room)
+        return (
+            request if allowed == request.max_tokens else msgspec.structs.replace(request, max_tokens=allowed)
+        )
 
     async def _why(self, request: Request, failed: CallFailed) -> CallFailed:
         """Return what hived finds out about a server that was there a moment ago."""
@@ -190,6 +214,12 @@ class Calls:
             return None
         given_up = endpoint.state == "down" or (endpoint.state == "unreachable" and silent >= PATIENCE)
         return endpoint.reason if given_up else None
+
+    def _wait_for(self, what: Fault) -> None:
+        """Tell what is waited for, whenever that changes."""
+        if self._waiting is not None and what.message != self._waits_for:
+            self._waiting(what)
+        self._waits_for = what.message
 
     def _note(self, warning: Fault) -> None:
         """Keep a warning, each once in a run."""

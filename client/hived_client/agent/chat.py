@@ -29,12 +29,17 @@ MOST_LINE = 8 * 1024 * 1024
 """Bytes of one line."""
 MOST_BYTES = 256 * 1024 * 1024
 """Bytes of one answer."""
+PIECES_A_TOKEN = 8
+"""Pieces of an answer that may come for each token that it may have: a gateway sends letters."""
+MOST_TOKENS = 131_072
+"""Tokens of an answer where nobody knows how many it may have."""
 MOST_ERROR = 64 * 1024
 """Bytes of an error that are read."""
 MIND = 0.2
 """Seconds between two looks at what hived knows of the server while it works."""
 PATIENCE = 10.0
 """Seconds of silence after which a server that hived finds hanging is given up: it may only be busy."""
+ENDLESS = "its answer has no end"
 
 Told = Callable[[Piece], None]
 Watch = Callable[[Target, float], Fault | None]
@@ -180,6 +185,7 @@ class _Turn:
         self.answered = False
         self.repeated = False
         self.failure: Exception | None = None
+        self._left = most_pieces(request, target.context)
 
     def hear(self, line: bytes) -> None:
         """Take in one line of the answer. Raises ``Broken``."""
@@ -187,7 +193,15 @@ class _Turn:
             return
         piece = self.reader.read(line)
         if piece is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise Broken(ENDLESS)
             self.told(piece)
+
+
+def most_pieces(request: Request, context: int | None) -> int:
+    """Return how many pieces an answer may have: what goes on after that, goes on for ever."""
+    return PIECES_A_TOKEN * (request.max_tokens or context or MOST_TOKENS)
 
 
 class _Lines:
@@ -202,7 +216,7 @@ class _Lines:
         self._total += len(chunk)
         *whole, self.rest = (self.rest + chunk).split(b"\n")
         if len(self.rest) > MOST_LINE or self._total > MOST_BYTES:
-            raise Broken("its answer has no end")
+            raise Broken(ENDLESS)
         return [line.rstrip(b"\r") for line in whole]
 
 

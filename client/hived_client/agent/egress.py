@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from hived_client.agent.call_faults import broken_off, no_connection, said_no
-from hived_client.agent.chat import CONNECT, MOST_BYTES, MOST_ERROR, MOST_LINE
+from hived_client.agent.chat import CONNECT, ENDLESS, MOST_BYTES, MOST_ERROR, MOST_LINE
 from hived_client.agent.dialects import Broken, Reader, dialect_of
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
@@ -112,7 +112,7 @@ class Exchange:
         self._total += len(chunk)
         self._line = len(chunk) - chunk.rindex(b"\n") - 1 if b"\n" in chunk else self._line + len(chunk)
         if self._line > MOST_LINE or self._total > MOST_BYTES:
-            raise self.failed(said_no(self._target, 200, b"its answer has no end"))
+            raise self.failed(said_no(self._target, 200, ENDLESS.encode()))
         if self._reads:
             self._read(chunk)
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import msgspec
 
-from hived_client.agent.call_faults import broken_off
-from hived_client.agent.chat import MIND, SILENCE, Told, Watch
+from hived_client.agent.chat import ENDLESS, MIND, SILENCE, Told, Watch, most_pieces
 from hived_client.agent.dialects import Broken, OpenAi, plain
 from hived_client.agent.egress import Guard, local_client
 from hived_client.agent.litellm_thread import LiteLlmThread, NoLiteLlm, import_litellm
@@ -66,9 +65,14 @@ async def complete(
         raise CallFailed(fault("call.no_litellm", model=name, why="it is not installed"))
     turn = _Cloud(target_or_model) if isinstance(target_or_model, str) else _Local(target_or_model)
     reader = OpenAi().reader()
+    left = most_pieces(request, turn.target.context if turn.target is not None else None)
 
     def take(line: bytes) -> None:
+        nonlocal left
         piece = reader.read(line)
+        left -= piece is not None
+        if left < 0:
+            raise Broken(ENDLESS)
         if piece is not None and told is not None:
             told(piece)
 
@@ -225,8 +229,6 @@ class _Local(_Turn):
             return self._guard.last.failure.fault
         if isinstance(error, CallFailed):
             return error.fault
-        if isinstance(error, Broken):
-            return broken_off(self._target, error)
         return fault("call.failed", **_said(self._target, error))
 
     def finished(self, reply: Reply) -> Reply:

@@ -248,6 +248,10 @@ CATALOGUE: dict[str, Row] = {
         "{title} read {counted} of some {sent} tokens of the prompt: the context of {model!r} is {loaded}.",
         ("hived resolve {endpoint}/{model} --context {wanted}",),
     ),
+    "call.cut_short": Row(
+        "The answer of {model!r} was cut short: {why}.",
+        ("hived resolve {endpoint}/{model} --context {wanted}", "hived status"),
+    ),
     "call.broken_off": Row(
         "{title} at {url} broke off in the middle of its answer: {why}.", ("hived status",), retryable=True
     ),

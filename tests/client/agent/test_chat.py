@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from hived_client.agent.chat import Chat
+from hived_client.agent.chat import PIECES_A_TOKEN, Chat
 from hived_client.agent.words import Piece, Request, ToolCall, tool_result
 from hived_client.agent.words import Reply as Answer
 from hived_client.errors import CallFailed
@@ -222,7 +223,8 @@ async def test_a_connection_that_breaks() -> None:
         yield event(choices=[{"delta": {"content": "a"}}])
         raise ConnectionResetError
 
-    assert (await failure(Reply(headers=STREAM, body=break_off()))).code == "call.broken_off"
+    found = await failure(Reply(headers=STREAM, body=break_off()))
+    assert (found.code, "the connection ended" in found.message) == ("call.broken_off", True)
 
 
 async def test_what_the_listener_raises_comes_out_as_it_is(llamacpp: LlamaCpp) -> None:
@@ -273,6 +275,21 @@ async def test_an_endless_line_is_left() -> None:
             yield b"x" * 1_000_000
 
     assert (await failure(Reply(headers=STREAM, body=endless()))).code == "call.failed"
+
+
+@pytest.mark.parametrize(("allowed", "context"), [(4, None), (4, 512), (None, 4)])
+async def test_an_answer_that_goes_on_past_all_that_it_may_have_is_left(
+    allowed: int | None, context: int | None
+) -> None:
+    with Scripted(
+        Reply(headers=STREAM, body=itertools.repeat(event(choices=[{"delta": {"content": "a"}}])))
+    ) as server:
+        heard: list[Piece] = []
+        asked = Request(messages=HELLO.messages, max_tokens=allowed)
+        async with Chat() as chat:
+            with pytest.raises(CallFailed, match="no end"):
+                await chat.complete(target(server.url, context=context), asked, heard.append)
+    assert len(heard) == 4 * PIECES_A_TOKEN
 
 
 async def test_a_compressed_answer_is_not_unpacked() -> None:

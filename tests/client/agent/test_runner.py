@@ -17,6 +17,7 @@ import pytest
 
 from hived.cli.demo.speaking_model import write_speaking_model
 from hived_client import AgentRunner
+from hived_client.agent import calls
 from hived_client.agent.folder import AgentUnusable
 from hived_client.agent.result import ExecutionResult
 from hived_client.agent.words import Reply, Request, Usage
@@ -27,7 +28,10 @@ from tests.client.agent.folders import graph, worker
 from tests.daemon.running import Running, configure, wait_until, write_configuration
 from tests.servers.llamacpp import LlamaCpp
 from tests.servers.lm_studio import LmStudio
+from tests.servers.loopback import Reply as Answer
+from tests.servers.loopback import Request as Asking
 from tests.servers.ollama import Ollama
+from tests.servers.strangers import LyingLlamaCpp
 from tests.servers.vllm import Vllm
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +135,8 @@ async def test_ollama_is_called_in_its_own_dialect_with_one_context(
     assert result.total_tokens > 0
     bodies = [json.loads(body) for line, body in server.bodies if line == "POST /api/chat"]
     assert [body["options"]["num_ctx"] for body in bodies] == [16384]
+    # A window that is full would be shifted, and the beginning forgotten.
+    assert 15_000 < bodies[0]["options"]["num_predict"] < 16_384
     assert not any("/v1/" in line for line, _ in server.bodies)
 
 
@@ -237,6 +243,81 @@ async def test_a_model_that_is_loading_is_waited_for_and_the_waiting_is_told(
             with anyio.move_on_after(1.0):
                 await runner.run(QUERY)
     assert {fault.code for fault in waited} == {"server.loading"}
+
+
+class Answers(LyingLlamaCpp):
+    """Passes for llama.cpp, and answers calls in turn; the last answer stays."""
+
+    def __init__(self, *answers: Answer) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+
+    def answer(self, request: Asking) -> Answer:
+        if request.path != "/v1/chat/completions":
+            return super().answer(request)
+        self.asked.append(json.loads(request.body))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def answered(document: Mapping[str, Any], status: int = 200) -> Answer:
+    body = json.dumps(document).encode()
+    if status == 200:
+        body = b"data: " + body + b"\n\ndata: [DONE]\n\n"
+    return Answer(status=status, headers=(("content-length", str(len(body))),), body=body)
+
+
+LOADING = answered({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, 503)
+
+
+def says(text: str, reason: str = "stop") -> Answer:
+    return answered({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]})
+
+
+async def test_a_model_of_which_only_the_call_shows_that_it_loads_is_waited_for(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "LATER", 0.01)
+    waited: list[Fault] = []
+    with Answers(LOADING, LOADING, says("Hello")) as server:
+        configure(environment, providers(llamacpp=server.url))
+        with Running(environment):
+            runner = AgentRunner.load(worker(tmp_path / "w"), model="llamacpp/m", environment=environment)
+            runner.on_wait = waited.append
+            result = await runner.run(QUERY)
+    assert result.output["response"] == "Hello"
+    assert [fault.code for fault in waited] == ["server.loading"]
+    assert len(server.asked) == 3
+
+
+async def test_one_that_loads_for_ever_is_not(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "LOADING", 0.05)
+    monkeypatch.setattr(calls, "LATER", 0.01)
+    with Answers(LOADING) as server:
+        configure(environment, providers(llamacpp=server.url))
+        with Running(environment):
+            result = await run(worker(tmp_path / "w"), "llamacpp/m", environment)
+    assert result.fault is not None
+    assert result.fault.code == "server.loading"
+
+
+async def test_an_answer_that_was_cut_short_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    with Answers(says("Once upon", "length")) as server:
+        configure(environment, providers(llamacpp=server.url))
+        with Running(environment):
+            free = await run(worker(tmp_path / "w"), "llamacpp/m", environment)
+            few = await run(worker(tmp_path / "f", loop_config={"max_tokens": 7}), "llamacpp/m", environment)
+    assert free.success
+    assert free.output["response"] == "Once upon"
+    (told,) = (warning for warning in free.warnings if warning.code == "call.cut_short")
+    assert told.message == "The answer of 'm' was cut short: the context is 512 tokens."
+    assert told.hint == "hived resolve llamacpp/m --context 1024"
+    assert [w.message for w in few.warnings] == [
+        "The answer of 'm' was cut short: the agent allows 7 tokens."
+    ]
+    assert [asked.get("max_tokens") for asked in server.asked] == [None, 7]
 
 
 async def test_cancelling_a_run_hangs_up(environment: dict[str, str], tmp_path: Path) -> None:
