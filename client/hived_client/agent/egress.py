@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _OF_OTHERS = ("openai-organization", "openai-project", "cookie", "proxy-authorization")
 """Headers that a library makes of the user's environment, and that are no business of a local server."""
 
+_OF_THE_SDK = "cast_to"
+"""An argument that OpenAI's SDK has for a request, and LiteLLM's wrapper has not."""
+
 _OF_THE_WIRE = ("content-length", "transfer-encoding", "location")
 """Headers of an answer that is passed on whole, and that are not passed on."""
 
@@ -171,12 +174,15 @@ class _Both:
         # Asked for what LiteLLM's wrapper has not: the SDK's `chat`, `api_key`, `_base_url`.
         if name.startswith("__") or name in ("_sdk", "_guard", "client", "_client"):
             raise AttributeError(name)
-        if "_sdk" not in self.__dict__:
-            self.__dict__["_sdk"] = self._made_sdk()
-        return getattr(self.__dict__["_sdk"], name)
+        return getattr(self._sdk_of_its_own(), name)
 
     def __del__(self) -> None:
         """Do nothing: LiteLLM's would close it in whichever event loop runs by then."""
+
+    def _sdk_of_its_own(self) -> Any:
+        if "_sdk" not in self.__dict__:
+            self.__dict__["_sdk"] = self._made_sdk()
+        return self.__dict__["_sdk"]
 
     def _made_sdk(self) -> Any:
         openai = importlib.import_module("openai")
@@ -201,6 +207,12 @@ class _AsyncClient(_Both):
         """Make the client that LiteLLM's wrapper uses, now or when it tries again."""
         return _http(self._guard, asynchronous=True)
 
+    async def post(self, *args: Any, **kwargs: Any) -> Any:
+        """Post as the SDK does where that is meant, else as LiteLLM's wrapper does: both have this name."""
+        if _OF_THE_SDK in kwargs:
+            return await self._sdk_of_its_own().post(*args, **kwargs)
+        return await super().post(*args, **kwargs)  # type: ignore[misc]
+
     async def close(self) -> None:
         """End its connections. Idempotent."""
         sdk = self.__dict__.pop("_sdk", None)
@@ -220,6 +232,12 @@ class _SyncClient(_Both):
     def create_client(self, *args: object, **kwargs: object) -> Any:
         """Make the client that LiteLLM's wrapper uses."""
         return _http(self._guard, asynchronous=False)
+
+    def post(self, *args: Any, **kwargs: Any) -> Any:
+        """Post as the SDK does where that is meant, else as LiteLLM's wrapper does: both have this name."""
+        if _OF_THE_SDK in kwargs:
+            return self._sdk_of_its_own().post(*args, **kwargs)
+        return super().post(*args, **kwargs)  # type: ignore[misc]
 
     def close(self) -> None:
         """End its connections. Idempotent."""

@@ -225,8 +225,8 @@ class _Local(_Turn):
             tell_facts(litellm, known, tools=tools)
 
     def failed(self, error: Exception) -> Fault:
-        if self._guard.last is not None and self._guard.last.failure is not None:
-            return self._guard.last.failure.fault
+        if self._guard.last is not None and (found := self._guard.last.end()) is not None:
+            return found.fault
         if isinstance(error, CallFailed):
             return error.fault
         return fault("call.failed", **_said(self._target, error))

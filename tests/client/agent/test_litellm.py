@@ -77,8 +77,8 @@ def event(document: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(document).encode() + b"\n\n"
 
 
-def delta(text: str) -> bytes:
-    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
+def delta(text: str, ends: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": ends}
     return event(
         {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
     )
@@ -482,7 +482,7 @@ async def test_only_the_servers_own_key_is_sent(monkeypatch: pytest.MonkeyPatch)
     for name in ("OPENAI_API_KEY", "OLLAMA_API_KEY", "HOSTED_VLLM_API_KEY", "LM_STUDIO_API_KEY"):
         monkeypatch.setenv(name, "sk-of-the-cloud")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
-    body = delta("yes") + b"data: [DONE]\n\n"
+    body = delta("yes", "stop") + b"data: [DONE]\n\n"
     for prefix in PREFIXES:
         with Scripted(Answer(headers=STREAM, body=body)) as server:
             with contextlib.suppress(CallFailed):  # Ollama speaks another dialect
@@ -559,7 +559,7 @@ async def test_a_cloud_model_is_called_with_the_users_own_key(
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
     head = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o"}
     said = event(head | {"choices": [], "usage": usage})
-    with Scripted(Answer(headers=STREAM, body=delta("yes") + said + b"data: [DONE]\n\n")) as server:
+    with Scripted(Answer(headers=STREAM, body=delta("yes", "stop") + said + b"data: [DONE]\n\n")) as server:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-user-0001")
         monkeypatch.setenv("OPENAI_API_BASE", f"{server.url}/v1")
         pieces: list[Piece] = []
@@ -580,7 +580,7 @@ def test_a_cloud_model_is_called_through_the_users_proxy() -> None:
         "from tests.client.agent.litellm_ways import request\n"
         "print(anyio.run(lambda: complete('openai/gpt-4o', request(tools=False))).text)"
     )
-    with Scripted(Answer(headers=STREAM, body=delta("yes") + b"data: [DONE]\n\n")) as proxy:
+    with Scripted(Answer(headers=STREAM, body=delta("yes", "stop") + b"data: [DONE]\n\n")) as proxy:
         environment = {k: v for k, v in child_environment().items() if k.lower() != "no_proxy"}
         environment |= dict.fromkeys(PROXIES, proxy.url)
         environment |= {"OPENAI_API_KEY": "sk-x", "OPENAI_API_BASE": "http://cloud.invalid/v1"}
