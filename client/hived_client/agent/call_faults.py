@@ -40,6 +40,8 @@ _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 """Code, and what a server's text says then; the first that fits counts."""
 
+SHORTEST_KEY = 4
+"""Letters of a key; fewer are a word that may stand anywhere."""
 _ENDED = ("peer closed connection", "Server disconnected")
 """How httpcore and h11 say that a connection ended too soon, with the error of an answer that is no HTTP."""
 
@@ -57,7 +59,7 @@ def said_no(target: Target, status: int, body: bytes, *, cut_off: bool = False) 
 
     ``cut_off``: the stream ended without its last word, and what it said may tell why.
     """
-    text = _words(body)
+    text = _without_key(_words(body), target.api_key)
     fields = _fields(target) | {"why": text.rstrip(".") or f"status {status} without a word"}
     if 300 <= status < 400:
         return fault("server.redirects", **fields)
@@ -116,6 +118,11 @@ def cut_short(target: Target, allowed: int | None) -> Fault:
         return fault("call.cut_short", **(fields | {"why": "it was as long as the server lets it be"}))
     why = f"the context is {target.context:,} tokens"
     return fault("call.cut_short", **(fields | {"why": why, "wanted": 2 * target.context}))
+
+
+def _without_key(text: str, key: str | None) -> str:
+    """Return a server's words without the key that it was sent: there are gateways that repeat it."""
+    return text.replace(key, "***") if key and len(key) >= SHORTEST_KEY else text
 
 
 def _words(body: bytes) -> str:

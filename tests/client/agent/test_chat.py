@@ -332,9 +332,11 @@ async def test_a_server_that_hived_knows_to_be_gone_is_given_up() -> None:
     assert failed.value.fault == gone
 
 
-async def test_the_key_goes_along_and_is_never_said() -> None:
-    raw = b'{"error": "no"}'
-    with Scripted(Reply(status=400, headers=(("content-length", str(len(raw))),), body=raw)) as server:
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+@pytest.mark.parametrize("error", ["no", "who is Bearer sk-secret?", {"message": "sk-secret, sk-secret"}])
+async def test_the_key_goes_along_and_is_never_said(status: int, error: object) -> None:
+    raw = json.dumps({"error": error}).encode()
+    with Scripted(Reply(status=status, headers=(("content-length", str(len(raw))),), body=raw)) as server:
         async with Chat() as chat:
             with pytest.raises(CallFailed) as failed:
                 await chat.complete(target(server.url, api_key="sk-secret"), HELLO)
