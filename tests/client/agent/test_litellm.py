@@ -585,11 +585,12 @@ def test_a_cloud_model_is_called_through_the_users_proxy() -> None:
         environment |= dict.fromkeys(PROXIES, proxy.url)
         environment |= {"OPENAI_API_KEY": "sk-x", "OPENAI_API_BASE": "http://cloud.invalid/v1"}
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-X", "faulthandler", "-c", code],
             cwd=ROOT,
             env=environment,
             capture_output=True,
             text=True,
+            timeout=120,
             check=False,
         )
         assert done.stdout.strip() == "yes", done.stderr[-3000:]
