@@ -6,7 +6,7 @@ reaches that server and no other (see ``egress``), and with the model's facts to
 asks the server for nothing: by itself it sends up to six ``POST /api/show`` a call, most of them to
 ``localhost:11434`` wherever the server is.
 
-Tried with LiteLLM 1.81.7, 1.83.4 (which Hive pins) and 1.106.2.
+Tried with LiteLLM 1.81.7, 1.83.4 (which Hive pins) and 1.110.2.
 """
 
 from __future__ import annotations
