@@ -135,7 +135,11 @@ class AgentRunner:
         """Return the variable with a model's key: none is needed for a local one."""
         if is_local_model(model):
             return None
-        provider = model.partition("/")[0] if "/" in model else "openai"
+        folded = model.casefold()
+        provider = folded.partition("/")[0] if "/" in folded else "openai"
+        if folded.startswith("claude"):
+            provider = "anthropic"
+        provider = {"google": "gemini"}.get(provider, provider)
         return f"{provider.upper().replace('-', '_')}_API_KEY"
 
     async def run(

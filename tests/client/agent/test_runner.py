@@ -382,7 +382,21 @@ def test_no_local_model_needs_a_key() -> None:
         for prefix in kind.prefixes:
             assert AgentRunner._is_local_model(f"{prefix}/x")
             assert AgentRunner._get_api_key_env_var(f"{prefix.upper()}/x") is None
-    assert AgentRunner._get_api_key_env_var("anthropic/claude") == "ANTHROPIC_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [
+        ("anthropic/claude", "ANTHROPIC_API_KEY"),
+        ("claude-sonnet-4", "ANTHROPIC_API_KEY"),
+        ("gpt-4o", "OPENAI_API_KEY"),
+        ("gemini/pro", "GEMINI_API_KEY"),
+        ("Google/pro", "GEMINI_API_KEY"),
+        ("groq/x", "GROQ_API_KEY"),
+    ],
+)
+def test_a_cloud_model_needs_the_key_that_hive_says(model: str, variable: str) -> None:
+    assert AgentRunner._get_api_key_env_var(model) == variable
 
 
 class Asked(Ollama):
