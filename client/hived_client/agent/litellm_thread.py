@@ -12,6 +12,7 @@ What comes back passes through a ``Post``.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib
 import os
 import threading
@@ -23,7 +24,7 @@ from typing import Any
 from hived_client.agent.post import Post
 
 CLOSE = 2.0
-"""Seconds that a job which was given up has for closing its connection."""
+"""Seconds that a job which was given up has for closing its connection, and the thread for its end."""
 _MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 
 Put = Callable[[Any], None]
@@ -64,6 +65,7 @@ class LiteLlmThread:
         self._lock = threading.Lock()
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._litellm: Any = None
         self._failure: NoLiteLlm | None = None
 
@@ -84,8 +86,24 @@ class LiteLlmThread:
             if self._loop is None or self._pid != os.getpid():
                 self._pid, self._litellm, self._failure = os.getpid(), None, None
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._run, args=(self._loop,), name="litellm", daemon=True).start()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._loop,), name="litellm", daemon=True
+                )
+                self._thread.start()
             return self._loop
+
+    def end(self) -> None:
+        """Cancel what runs there, and wait a little for the thread's end. Idempotent; at the process's end.
+
+        A thread that Python stops at its own end, wherever it stands, keeps what it holds. In the middle of
+        an import that is the lock of all imports, and LiteLLM's objects import when they go (seen with
+        1.110: one process in thirty did not end). While LiteLLM is being imported nothing is waited for.
+        """
+        loop, thread = self._loop, self._thread
+        if not self.ready or loop is None or thread is None or not thread.is_alive():
+            return
+        asyncio.run_coroutine_threadsafe(_finish(), loop)
+        thread.join(CLOSE)
 
     async def run(self, job: Job, take: Callable[[Any], None]) -> None:
         """Run a job there; ``take`` is called here with each thing that it puts.
@@ -131,6 +149,7 @@ class LiteLlmThread:
         asyncio.set_event_loop(loop)
         try:
             self._litellm = self._load()
+            atexit.register(self.end)  # after LiteLLM's own, and so before them
         except NoLiteLlm as error:
             self._failure = error
         loop.run_forever()
@@ -141,6 +160,17 @@ class _End:
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
+
+
+async def _finish() -> None:
+    """Cancel all that runs in this loop, and stop it."""
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLOSE / 2)
+    loop.stop()
 
 
 async def _give_up(

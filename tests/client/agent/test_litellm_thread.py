@@ -190,6 +190,43 @@ async def test_it_costs_nothing_until_it_is_started() -> None:
     assert not thread.ready
 
 
+AT_THE_END = """
+import _imp, anyio, asyncio, time
+from hived_client.agent.litellm_thread import LiteLlmThread
+
+class Late:
+    def __del__(self):
+        try:
+            import wave
+        except ImportError:
+            pass  # by now there may be no imports any more
+
+async def job(litellm, put):
+    loop = asyncio.get_running_loop()
+    def busy():
+        _imp.acquire_lock()
+        time.sleep(0.02)
+        _imp.release_lock()
+        loop.call_soon(busy)
+    loop.call_soon(busy)
+    asyncio.ensure_future(asyncio.sleep(3600))
+
+thread = LiteLlmThread(lambda: 7)
+anyio.run(thread.run, job, print)
+late = Late()
+late.itself = late
+del late
+"""
+"""A thread that is in the middle of an import all the time, and an object that imports when it goes."""
+
+
+def test_the_process_ends_whatever_the_thread_is_at() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END], capture_output=True, timeout=30, check=True, text=True
+    )
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_child_of_a_fork_starts_its_own() -> None:
     code = (
