@@ -110,6 +110,7 @@ class Jobs:
     def find_again(self) -> None:
         """Read what an earlier daemon started. Blocks."""
         self._servers.read()
+        self._keeper.find_again()
 
     def given(self) -> tuple[Given, ...]:
         """Return the endpoints that are ours."""
@@ -213,6 +214,10 @@ class Jobs:
     async def _mine(self, order: Order) -> Started | None:
         """Return the server of ours that is asked for, where it runs and is not on its way out."""
         mine = next((record for record in self._servers if is_same(record, order)), None)
+        if mine is not None and mine.identity is None:
+            with anyio.move_on_after(WAY_OUT):
+                await self._keeper.wait_settled(mine.endpoint)
+            mine = next((record for record in self._servers if is_same(record, order)), None)
         if mine is None:
             return None
         endpoint = await self._places.looked_at(mine.url)

@@ -68,11 +68,24 @@ class Keeper:
         self.children: dict[str, Child] = {}
         self.waited_for: Counter[str] = Counter()
         """Servers whose start somebody waits for: what ends then is told to them, and not kept."""
+        self._unsettled: dict[str, anyio.Event] = {}
         self.leaving: set[str] = set()
         """Servers that are being stopped."""
 
     def __repr__(self) -> str:
         return f"<Keeper of {len(self.children)} children>"
+
+    def find_again(self) -> None:
+        """Take in what was read of an earlier daemon's servers."""
+        for record in self._servers:
+            if _is_unsettled(record):
+                self._unsettled[record.endpoint] = anyio.Event()
+
+    async def wait_settled(self, name: str) -> None:
+        """Wait until it is known which process a server of an earlier daemon is. Bound it."""
+        settled = self._unsettled.get(name)
+        if settled is not None:
+            await settled.wait()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Watch what runs already, and whatever comes; children are let go at the end."""
@@ -130,7 +143,9 @@ class Keeper:
         if record.ends_with:
             await self._watch_place(record)
             return
-        found = await self._settled(record)
+        found = await self._settled(record) if _is_unsettled(record) else record
+        if record.endpoint in self._unsettled:
+            self._unsettled.pop(record.endpoint).set()
         if found is None or found.identity is None:
             return
         async with anyio.create_task_group() as tasks:
@@ -181,8 +196,6 @@ class Keeper:
 
     async def _settled(self, record: Started) -> Started | None:
         """Complete the record of a unit during whose start hived was killed; drop it where there is none."""
-        if record.identity is not None or not record.unit:
-            return record
         try:
             while (identity := await self._ends.identity(record)) is None:  # noqa: ASYNC110
                 await anyio.sleep(ASK_AGAIN)  # systemd tells nobody that it can be asked again
@@ -272,3 +285,8 @@ class Keeper:
                 return
             was_down = was_down or endpoint.state not in CALLABLE
             await self._store.wait_changed(world.generation)
+
+
+def _is_unsettled(record: Started) -> bool:
+    """Tell whether hived was killed before it could write down which process a unit's is."""
+    return record.identity is None and record.unit != "" and not record.ends_with
