@@ -45,6 +45,9 @@ from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation
 SERVED = 30.0
 """Seconds within which a server answers whose own command says that it runs."""
 
+TRIES = 3
+"""Times that a start is tried anew because somebody else was starting a server that came to nothing."""
+
 WAY_OUT = 10.0
 """Seconds for a server to end that refuses connections already."""
 
@@ -183,6 +186,15 @@ class Jobs:
 
     async def _carry_out(self, order: Order, tell: Tell) -> Begun:
         began = anyio.current_time()
+        for _ in range(TRIES):
+            begun = await self._try(order, tell, began)
+            if begun is not None:
+                return begun
+        where = host_and_port(order.url) if order.url is not None else ("127.0.0.1", 0)
+        raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where, abandon_on_cancel=True))
+
+    async def _try(self, order: Order, tell: Tell, began: float) -> Begun | None:
+        """Start a server; ``None`` where somebody else was starting one, which has come to nothing of use."""
         notes: tuple[str, ...] = ()
         async with self._starting[order.recipe.kind.name]:
             mine = await self._mine(order)
@@ -366,15 +378,14 @@ class Jobs:
             notes=notes,
         )
 
-    async def _adopted(self, found: Endpoint, order: Order, tell: Tell, began: float) -> Begun:
-        """Wait for a server that somebody else started, and return it."""
+    async def _adopted(self, found: Endpoint, order: Order, tell: Tell, began: float) -> Begun | None:
+        """Wait for a server that somebody else started; ``None`` where it is gone, or has another model."""
         endpoint = await self._answering(found.url, found.name, tell, began, None)
         now = self._places.at(found.url)
-        if endpoint is None and now is not None and now.reason is not None:
+        if endpoint is None and now is not None and now.state != "down" and now.reason is not None:
             raise StartFailed(now.reason)
-        if endpoint is None or not serves(endpoint, order):  # gone, or it has loaded something else
-            where = host_and_port(found.url)
-            raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where, abandon_on_cancel=True))
+        if endpoint is None or not serves(endpoint, order):
+            return None
         return Begun(
             endpoint=endpoint.name,
             url=endpoint.url,
