@@ -175,8 +175,7 @@ def run(options: argparse.Namespace) -> int:
     here = Here(os.environ, sys.executable)
     if options.action == "show":
         return _show(here, as_document=options.json)
-    act = {"install": _install, "uninstall": _uninstall, "start": _start, "restart": _start, "stop": _stop}
-    outcome = act[options.action](here, options)
+    outcome = act(here, options)
     if options.json:
         print(as_json(outcome))
         return YES
@@ -187,6 +186,12 @@ def run(options: argparse.Namespace) -> int:
     from hived.cli import status
 
     return status.run(argparse.Namespace(watch=False, json=False, all=False))
+
+
+def act(here: Here, options: argparse.Namespace) -> Outcome:
+    """Do what was asked for, whichever service manager is there. Raises ``Unavailable``."""
+    acts = {"install": _install, "uninstall": _uninstall, "start": _start, "restart": _start, "stop": _stop}
+    return acts[options.action](here, options)
 
 
 def _install(here: Here, options: argparse.Namespace) -> Outcome:

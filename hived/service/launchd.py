@@ -55,7 +55,9 @@ class Launchd:
 
     def render(self, order: Order) -> str:
         if not os.path.isabs(order.python):
-            why = f"{order.python or 'nothing'} is not an absolute path"
+            why = (
+                f"{order.python} is no absolute path" if order.python else "it is not known where this one is"
+            )
             raise Unavailable(fault("service.no_interpreter", why=why))
         words = {
             "@LABEL@": self.shown,

@@ -128,8 +128,7 @@ class Systemd:
             if folder in read or " " in folder:  # systemd parts them with blanks
                 self.path = f"{folder}/{self.shown}"
                 return None
-        mend = "systemctl --user import-environment XDG_CONFIG_HOME && systemctl --user daemon-reexec"
-        return fault("service.unseen", supervisor=SYSTEMD, folder=self._folders[0], mend=mend)
+        return fault("service.unseen", folder=self._folders[0])
 
     def _around(self) -> str:
         """Say what kind of system has no systemd."""
@@ -187,9 +186,8 @@ def _program(python: str) -> str:
     In an argument ``$`` would be expanded; a colon before the program forbids that for the whole line.
     """
     if not os.path.isabs(python):
-        raise Unavailable(
-            fault("service.no_interpreter", why=f"{python or 'nothing'} is not an absolute path")
-        )
+        why = f"{python} is no absolute path" if python else "it is not known where this one is"
+        raise Unavailable(fault("service.no_interpreter", why=why))
     escaped = python.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     plain = all(letter.isalnum() or letter in "/._-+" for letter in python)
     return python if plain else f'{":" if "$" in python else ""}"{escaped}"'

@@ -407,14 +407,15 @@ CATALOGUE: dict[str, Row] = {
     ),
     "service.no_session": Row(
         "User {user} has no systemd running (a login by su, cron, or ssh without linger).",
-        ("sudo loginctl enable-linger {user}",),
+        ("loginctl enable-linger {user}",),
     ),
     "service.no_launchd": Row("launchd has no session of user {user} ({why}).", ("hived serve",)),
     "service.no_interpreter": Row(
         "No Python can be written into a service: {why}.", ("python3 -m hived service install",)
     ),
     "service.unseen": Row(
-        "{supervisor} does not look into {folder}, where the service would be written.", ("{mend}",)
+        "systemd does not look into {folder}, where the service would be written.",
+        ("systemctl --user import-environment XDG_CONFIG_HOME && systemctl --user daemon-reexec",),
     ),
     "service.refused": Row(
         "{supervisor} did not {what} {name}: {why}.",
@@ -427,7 +428,7 @@ CATALOGUE: dict[str, Row] = {
         darwin=("less ~/.local/state/hived/logs/hived.log",),
     ),
     "service.foreign_daemon": Row(
-        "A hived that the service would not be runs already (pid {pid}, {managed_by}).",
+        "Another hived than the service's runs already (pid {pid}, {managed_by}).",
         ("kill {pid} && sleep 1 && hived service install",),
     ),
     "service.drift": Row("{path} is not as this version writes it: {why}.", ("hived service install",)),
