@@ -16,7 +16,7 @@ from hived.configuration.reading import read_settings
 from hived.machine.commands import run_bounded
 from hived.service.files import read_file
 from hived.service.installing import plan, remove, write
-from hived.service.interface import Order, ServiceManager
+from hived.service.interface import Order, ServiceManager, as_root
 from hived.service.launchd import Launchd
 from hived.service.stamp import differences, drift
 from hived.service.surroundings import path_of, places_of, read_environment_file, variables_of
@@ -28,7 +28,7 @@ from hived_client.doors.sync import Client
 from hived_client.doors.wire import Welcome
 from hived_client.errors import HivedError, Unavailable
 from hived_client.vocabulary.faults import fault
-from hived_client.vocabulary.services import supervision_of
+from hived_client.vocabulary.services import service_files, supervision_of
 
 POLL = 0.05
 """Seconds between two questions to a daemon that is being started."""
@@ -107,7 +107,7 @@ class Here:
             if supervision_of(platform) == "launchd"
             else Systemd(name, environment, run_bounded)
         )
-        self.problem = self.manager.why_not()
+        self.problem = as_root(environment, os.geteuid()) or self.manager.why_not()
         self.order = Order(
             name=name,
             python=os.path.abspath(python) if python else "",  # never resolved: that would leave the venv
@@ -127,8 +127,17 @@ class Here:
     @property
     def installed(self) -> str | None:
         """The service's file as it lies there."""
-        raw = read_file(self.manager.path)
-        return raw.decode("utf-8", "replace") if raw is not None else None
+        return _text(self.manager.path)
+
+    @property
+    def found(self) -> tuple[str, str] | None:
+        """The file by which the service manager goes, and what is in it: the user's own, or a package's."""
+        candidates = service_files(self.order.name, self.environment, self.manager.supervision)
+        for path in (self.manager.path, *candidates):
+            text = _text(path)
+            if text is not None:
+                return path, text
+        return None
 
     def require_manager(self) -> None:
         """Raise ``Unavailable`` where nothing could look after a service."""
@@ -137,7 +146,7 @@ class Here:
 
     def require_installed(self) -> None:
         """Raise ``Unavailable`` where there is no service to start or stop."""
-        if self.installed is None:
+        if self.found is None:
             raise Unavailable(fault("service.not_installed", name=self.manager.shown))
         self.require_manager()
 
@@ -219,7 +228,9 @@ def _install(here: Here, options: argparse.Namespace) -> Outcome:
 
 
 def _uninstall(here: Here, options: argparse.Namespace) -> Outcome:
-    here.require_installed()
+    if here.installed is None:  # a package's own is the package manager's to remove
+        raise Unavailable(fault("service.not_installed", name=here.manager.shown))
+    here.require_manager()
     said = remove(here.manager)
     kept = f"what hived knew, and its logs, stay in {here.where.state}"
     return _outcome(here, "uninstall", [*said, kept] if os.path.isdir(here.where.state) else said, None)
@@ -239,7 +250,7 @@ def _start(here: Here, options: argparse.Namespace) -> Outcome:
     else:
         said.append(f"{here.manager.shown} runs already")
     greeting = here.wait_ready(options.timeout)
-    drifted = drift(here.manager.path, here.installed or "", here.manager.supervision)
+    drifted = drift(*here.found, here.manager.supervision) if here.found is not None else None
     if drifted is not None:
         print(sentence(drifted), file=sys.stderr)
     return _outcome(here, options.action, said, greeting)
@@ -312,6 +323,11 @@ def _tell_of_variables(here: Here) -> None:
     if missing:
         print(f"a service does not see these variables of yours: {', '.join(missing)}", file=sys.stderr)
         print("  → hived service install --with-environment", file=sys.stderr)
+
+
+def _text(path: str) -> str | None:
+    raw = read_file(path)
+    return raw.decode("utf-8", "replace") if raw is not None else None
 
 
 def _without_environment(here: Here) -> tuple[str, ...]:

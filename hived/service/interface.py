@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.services import Supervision
 
 ANSWER_PATIENCE = 10.0
@@ -53,6 +53,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """File of the variables that were taken over; it need not be there."""
     log: str
     """Where launchd puts what the daemon says; systemd has a journal."""
+
+
+def as_root(environment: Mapping[str, str], uid: int) -> Fault | None:
+    """Say that sudo stands between a user and their own service."""
+    user = environment.get("SUDO_USER", "root")
+    return fault("service.as_root", user=user) if uid == 0 and user != "root" else None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

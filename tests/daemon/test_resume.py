@@ -33,6 +33,14 @@ async def until(holds: Callable[[], bool], seconds: float = DEADLINE) -> None:
     await anyio.to_thread.run_sync(lambda: wait_until(holds, deadline=seconds))
 
 
+def looks(app: App) -> int:
+    """Return how often the server was looked at; 0 until its process was found and looked at once more."""
+    fleet = app.statistics()["monitors"]
+    assert isinstance(fleet, dict)
+    found = fleet.get("llamacpp", {"watched": False, "looks": 0})
+    return int(found["looks"]) if found["watched"] and found["looks"] > 1 else 0
+
+
 @pytest.mark.anyio
 async def test_after_a_resume_nothing_looks_younger_than_it_is_and_all_is_looked_at_again(
     environment: dict[str, str], where: Places
@@ -44,14 +52,14 @@ async def test_after_a_resume_nothing_looks_younger_than_it_is_and_all_is_looked
         app = App(where, environment, clock)
         async with anyio.create_task_group() as tasks:
             await tasks.start(app.run)
-            await until(lambda: files.look().is_young("llamacpp"))
-            before = len(server.requests)
+            await until(lambda: looks(app) > 0 and files.look().is_young("llamacpp"))
+            before = looks(app)
             clock.slept = A_NIGHT
             view = files.look()
             assert not view.is_young("llamacpp")
             assert (view.age("llamacpp") or 0.0) > A_NIGHT - 60
             assert view.verdict == "stale"
-            await until(lambda: len(server.requests) > before, LESS_THAN_A_CADENCE)
+            await until(lambda: looks(app) > before, LESS_THAN_A_CADENCE)
             await until(lambda: files.look().is_young("llamacpp"))
             assert files.look().verdict == "fresh"
             app.stop()

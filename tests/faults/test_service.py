@@ -11,6 +11,7 @@ import pytest
 
 from hived.cli.service import Here
 from hived.machine.commands import run_bounded
+from hived.service.interface import as_root
 from hived.service.launchd import Launchd
 from hived.service.stamp import drift
 from hived.service.systemd import Systemd
@@ -67,6 +68,15 @@ def test_in_wsl(tmp_path: Path, systemctl: FakeSystemctl, monkeypatch: pytest.Mo
 def test_no_session(home: Path, systemctl: FakeSystemctl) -> Fault:
     root = root_with_systemd(home / "root", session=False)
     return why_not(Systemd("hived", {"HOME": str(home), "PATH": os.environ["PATH"]}, systemctl, root=root))
+
+
+@provokes("service.as_root", "sudo hived service install")
+def test_with_sudo() -> Fault:
+    assert as_root({"SUDO_USER": "me"}, 1000) is None
+    assert as_root({}, 0) is None
+    found = as_root({"SUDO_USER": "me"}, 0)
+    assert found is not None
+    return found
 
 
 @provokes("service.no_launchd", "a launchctl that knows no domain of this user")

@@ -34,6 +34,7 @@ PROGRAMS = ("unshare", "nsenter", "setpriv", "systemctl", "systemd-run")
 PROJECT = Path(__file__).resolve().parents[2]
 READ = tuple(dict.fromkeys((str(PROJECT), sys.prefix, sys.base_prefix)))
 """What the user must be able to read: the project, and the Python that it is installed in."""
+HIVED = (sys.executable, "-P", "-m", "hived")
 CGROUPS = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
 GROUP = "hived-test-"
 
@@ -180,6 +181,25 @@ class PrivateMachine:
         )
         return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def run_on_terminal(self, answer: str, *words: str, environment: Mapping[str, str]) -> Said:
+        """Run hived at a terminal, where a person answers what it asks. What it says there is ``err``."""
+        ours, theirs = os.openpty()
+        try:
+            os.write(ours, f"{answer}\n".encode())
+            done = subprocess.run(
+                [*self._enter(), *self._as_user({**self.environment, **environment}), *HIVED, *words],
+                stdin=theirs,
+                stdout=subprocess.PIPE,
+                stderr=theirs,
+                timeout=PATIENCE,
+                preexec_fn=self._join_cgroups,
+                check=False,
+            )
+            os.close(theirs)
+            return Said(done.returncode, done.stdout.decode(), os.read(ours, 65_536).decode())
+        finally:
+            os.close(ours)
+
     def begin(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a Python program as the user, outside every unit, and do not wait for it."""
         return subprocess.Popen(
@@ -192,7 +212,7 @@ class PrivateMachine:
 
     def hived(self, *words: str, environment: Mapping[str, str] | None = None) -> Said:
         """Run hived's own command, as installed in this Python."""
-        return self.run(sys.executable, "-P", "-m", "hived", *words, environment=environment)
+        return self.run(*HIVED, *words, environment=environment)
 
     def status(self) -> dict[str, Any]:
         """Return what ``hived status --json`` says."""

@@ -146,6 +146,41 @@ def test_a_daemon_that_hangs_is_killed_by_the_watchdog_and_started_again(machine
     assert "Fatal Python error: Aborted" in last_words.read_text()  # with the stack of every thread
 
 
+DEAF = """
+import os
+import anyio
+from hived.daemon import progress, server
+
+progress.PATIENCE = 1.0
+let_in = server.Server._accept_all
+
+async def let_nobody_in(self, *more):
+    try:
+        os.unlink({switch!r})
+    except FileNotFoundError:
+        return await let_in(self, *more)
+    await anyio.sleep_forever()
+
+server.Server._accept_all = let_nobody_in
+"""
+"""Has the daemon's door hang for ever, once, while its loop turns on."""
+
+
+def test_a_daemon_whose_loop_turns_and_whose_door_hangs_is_killed_by_the_watchdog_too(
+    machine: PrivateMachine,
+) -> None:
+    switch = machine.home / "broken/switch"
+    machine.write(switch.parent / "sitecustomize.py", DEAF.format(switch=str(switch)))
+    text = f"[Service]\nWatchdogSec=2\nEnvironment=PYTHONPATH={switch.parent}\n"
+    machine.write(unit_file(machine, "hived.service.d/deaf.conf"), text)
+    install(machine)
+    pid = main_pid(machine)
+    assert answering(machine) == pid
+    machine.write(switch, "")
+    assert wait_until(lambda: (found := answering(machine)) != pid and found) == main_pid(machine)
+    assert machine.unit("NRestarts") == "1"
+
+
 def test_a_daemon_that_may_not_run_here_is_not_tried_again_and_its_reason_is_told(
     machine: PrivateMachine,
 ) -> None:
@@ -164,16 +199,14 @@ def test_a_daemon_that_may_not_run_here_is_not_tried_again_and_its_reason_is_tol
 
 def test_another_home_has_a_service_of_its_own(machine: PrivateMachine) -> None:
     first = install(machine)
-    other = install(machine, HIVE_HOME=f"{machine.home}/other home")
+    folder = f"{machine.home}/other home 100% $HOME"
+    other = install(machine, HIVE_HOME=folder)
     assert first["name"] == "hived.service"
     name = str(other["name"])
     assert name.startswith("hived-")
     assert first["pid"] != other["pid"]
     assert machine.unit("ActiveState", name) == machine.unit("ActiveState") == "active"
-    assert (
-        machine.hived("service", "uninstall", environment={"HIVE_HOME": f"{machine.home}/other home"}).code
-        == 0
-    )
+    assert machine.hived("service", "uninstall", environment={"HIVE_HOME": folder}).code == 0
     assert machine.unit("ActiveState", name) == "inactive"
     assert machine.unit("ActiveState") == "active"
 
@@ -201,6 +234,42 @@ def test_variables_are_only_named_until_somebody_wants_them_written(machine: Pri
     install(machine, "--without-environment")
     assert not file.exists()
     assert "LAB_KEY" not in machine.read(f"/proc/{main_pid(machine)}/environ").decode()
+
+
+@pytest.mark.parametrize(("answer", "taken_over"), [("y", True), ("", False), ("no", False)])
+def test_at_a_terminal_the_variables_are_offered(
+    machine: PrivateMachine, answer: str, taken_over: bool
+) -> None:
+    mine = {"HF_HOME": "/models"}
+    done = machine.run_on_terminal(answer, "service", "install", environment=mine)
+    assert done.code == 0, done
+    assert "HF_HOME" in done.err
+    assert "[y/N]" in done.err
+    assert "/models" not in done.err + done.out
+    assert (b"HF_HOME=/models" in machine.read(f"/proc/{main_pid(machine)}/environ")) is taken_over
+
+
+def test_a_value_of_any_letters_reaches_the_service_as_it_is(machine: PrivateMachine) -> None:
+    value = """a b$c"d\\e`f#g'h%i;j\n  k"""
+    folder = machine.home / "bin 100% $HOME"
+    folder.mkdir()
+    path = f"{folder}:/usr/bin:/bin"
+    install(machine, "--with-environment", OLLAMA_MODELS=value, PATH=path)
+    variables = machine.read(f"/proc/{main_pid(machine)}/environ").decode().split("\0")
+    assert f"OLLAMA_MODELS={value}" in variables
+    assert f"PATH={path}" in variables
+
+
+def test_a_packages_unit_is_started_and_stopped_and_left_where_it_is(machine: PrivateMachine) -> None:
+    install(machine)
+    theirs = machine.home / ".local/share/systemd/user/hived.service"
+    machine.write(theirs, unit_file(machine).read_text())
+    machine.hived("service", "uninstall")
+    assert machine.hived("service", "start").code == 0
+    assert machine.unit("FragmentPath") == str(theirs)
+    assert machine.hived("service", "stop").code == 0
+    assert machine.hived("service", "uninstall").code == 1
+    assert theirs.exists()
 
 
 def test_an_older_unit_is_told_of_and_brought_up_to_date(machine: PrivateMachine) -> None:

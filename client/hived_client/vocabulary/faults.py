@@ -409,6 +409,9 @@ CATALOGUE: dict[str, Row] = {
         "User {user} has no systemd running (a login by su, cron, or ssh without linger).",
         ("loginctl enable-linger {user}",),
     ),
+    "service.as_root": Row(
+        "sudo made {user} root, who would get a service of root's own.", ("hived service install",)
+    ),
     "service.no_launchd": Row("launchd has no session of user {user} ({why}).", ("hived serve",)),
     "service.no_interpreter": Row(
         "No Python can be written into a service: {why}.", ("python3 -m hived service install",)
