@@ -403,7 +403,7 @@ CATALOGUE: dict[str, Row] = {
     "service.no_systemd": Row(
         "There is no systemd here that could look after hived ({why}).",
         ("hived serve",),
-        wsl=("printf '[boot]\\nsystemd=true\\n' | sudo tee -a /etc/wsl.conf && wsl.exe --shutdown",),
+        wsl=("sudo sh -c \"printf '[boot]\\nsystemd=true\\n' >> /etc/wsl.conf\" && wsl.exe --shutdown",),
     ),
     "service.no_session": Row(
         "User {user} has no systemd running (a login by su, cron, or ssh without linger).",
