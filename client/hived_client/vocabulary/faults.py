@@ -425,11 +425,7 @@ CATALOGUE: dict[str, Row] = {
         ("{mend}", "systemctl --user status {name}"),
         darwin=("{mend}", "launchctl print gui/$(id -u)/{name}"),
     ),
-    "service.failed": Row(
-        "The service {name} did not start: {why}.",
-        ("journalctl --user -u {name} -n 30",),
-        darwin=("less ~/.local/state/hived/logs/hived.log",),
-    ),
+    "service.failed": Row("The service {name} did not start: {why}.", ("hived logs",)),
     "service.foreign_daemon": Row(
         "Another hived than the service's runs already (pid {pid}, {managed_by}).",
         ("kill {pid} && sleep 1 && hived service install",),
