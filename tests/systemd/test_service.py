@@ -105,7 +105,8 @@ def test_stop_start_and_restart(machine: PrivateMachine) -> None:
     first = install(machine)
     assert machine.hived("service", "stop").code == 0
     assert machine.unit("ActiveState") == "inactive"
-    assert machine.hived("status").code == 3
+    status = machine.hived("status")
+    assert (status.code, status.err) == (3, "hived is not running\n  → hived service start\n")
     assert "does not run" in machine.hived("service", "stop").out
     started = machine.hived("service", "start", "--json").json
     assert started["pid"] == main_pid(machine) != first["pid"]
