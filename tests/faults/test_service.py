@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hived.cli.service import Here
+from hived.cli.service.here import Here
 from hived.machine.commands import run_bounded
 from hived.service.interface import as_root
 from hived.service.launchd import Launchd

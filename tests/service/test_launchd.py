@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hived.cli import service
+from hived.cli.service.acts import act
+from hived.cli.service.here import Here
 from hived.machine.commands import run_bounded
 from hived.service.interface import Order
 from hived.service.launchd import Launchd
@@ -103,8 +104,8 @@ def launchctl(home: Path) -> Iterator[LaunchctlProgram]:
 
 
 @pytest.fixture
-def here(environment: dict[str, str], home: Path, launchctl: LaunchctlProgram) -> service.Here:
-    return service.Here(mac(environment, home), sys.executable, "darwin")
+def here(environment: dict[str, str], home: Path, launchctl: LaunchctlProgram) -> Here:
+    return Here(mac(environment, home), sys.executable, "darwin")
 
 
 def mac(environment: dict[str, str], home: Path) -> dict[str, str]:
@@ -118,9 +119,9 @@ def options(action: str, **more: bool) -> argparse.Namespace:
 
 @pytest.mark.slow
 def test_an_agent_is_installed_started_again_stopped_and_removed(
-    here: service.Here, launchctl: LaunchctlProgram
+    here: Here, launchctl: LaunchctlProgram
 ) -> None:
-    first = service.act(here, options("install", with_environment=True))
+    first = act(here, options("install", with_environment=True))
     assert first.managed_by == "launchd"
     assert first.pid == launchctl.agents["dev.hive.hived"]["pid"]
     assert first.taken_over == ("OLLAMA_HOST",)
@@ -129,23 +130,23 @@ def test_an_agent_is_installed_started_again_stopped_and_removed(
     assert "OLLAMA_HOST" not in Path(here.manager.path).read_text()
     with Client(here.where, environment=here.environment) as client:
         wait_until(lambda: "http://127.0.0.1:4321" in [each.url for each in client.world().world.endpoints])
-    again = service.act(here, options("install"))
+    again = act(here, options("install"))
     assert (again.pid, again.changed) == (
         first.pid,
         ("dev.hive.hived is installed as this version writes it; nothing was changed",),
     )
-    restarted = service.act(here, options("restart"))
+    restarted = act(here, options("restart"))
     assert restarted.pid not in (None, first.pid)
-    service.act(here, options("stop"))
+    act(here, options("stop"))
     assert launchctl.agents == {}
-    started = service.act(here, options("start"))
+    started = act(here, options("start"))
     assert started.managed_by == "launchd"
-    service.act(here, options("uninstall"))
+    act(here, options("uninstall"))
     assert launchctl.agents == {}
     assert not os.path.exists(here.manager.path)
     assert not os.path.exists(here.manager.environment_file)
     with pytest.raises(Unavailable) as caught:
-        service.act(here, options("start"))
+        act(here, options("start"))
     assert caught.value.code == "service.not_installed"
 
 
@@ -154,11 +155,11 @@ def test_without_a_session_at_the_screen_the_users_own_domain_is_taken(
     environment: dict[str, str], home: Path
 ) -> None:
     program = LaunchctlProgram(home / "bin", (f"user/{os.getuid()}",))
-    here = service.Here(mac(environment, home), sys.executable, "darwin")
+    here = Here(mac(environment, home), sys.executable, "darwin")
     try:
-        service.act(here, options("install"))
+        act(here, options("install"))
         assert ["bootstrap", f"user/{os.getuid()}", here.manager.path] in program.calls
-        service.act(here, options("uninstall"))
+        act(here, options("uninstall"))
     finally:
         program.close()
 
@@ -179,10 +180,10 @@ def test_another_daemon_makes_the_agent_end_in_a_way_that_launchd_takes_for_the_
 
 
 @pytest.mark.slow
-def test_a_client_starts_the_agent_that_is_loaded(here: service.Here, launchctl: LaunchctlProgram) -> None:
+def test_a_client_starts_the_agent_that_is_loaded(here: Here, launchctl: LaunchctlProgram) -> None:
     from hived_client.doors.service import find_service, start_service
 
-    pid = service.act(here, options("install")).pid
+    pid = act(here, options("install")).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     found = find_service(here.where, here.environment, "darwin")
@@ -197,8 +198,8 @@ def test_a_client_starts_the_agent_that_is_loaded(here: service.Here, launchctl:
 
 def test_what_launchctl_says_is_told(environment: dict[str, str], home: Path) -> None:
     LaunchctlProgram(home / "bin", ())
-    here = service.Here(mac(environment, home), sys.executable, "darwin")
+    here = Here(mac(environment, home), sys.executable, "darwin")
     with pytest.raises(HivedError) as caught:
-        service.act(here, options("install"))
+        act(here, options("install"))
     assert caught.value.code == "service.no_launchd"
     assert "Domain does not support specified action" in caught.value.message
