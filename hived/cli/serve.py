@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
         _take_over(options.environment)
     where = places()
     manager = managed_by(os.environ)
+    if manager == "launchd":
+        _put_aside(f"{where.logs}/hived.log")
     drifted = _drift(where, manager)
     code = serve(where, os.environ, backend=options.backend, notes=(drifted,) if drifted is not None else ())
     # launchd knows no exit code after which it lets an agent be, but the one of success.
@@ -49,6 +51,23 @@ def _take_over(path: str) -> None:
     if raw is not None:
         for name, value in read_environment_file(raw.decode("utf-8", "replace")).items():
             os.environ.setdefault(name, value)
+
+
+def _put_aside(path: str) -> None:
+    """Put a long log aside, if it is ours to write: launchd itself appends to one file for ever."""
+    from hived_client.doors.launch import LOG_BYTES
+
+    try:
+        mine, there = os.fstat(2), os.stat(path)
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino) or there.st_size <= LOG_BYTES:
+            return
+        os.replace(path, f"{path}.1")
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return  # what is said goes on into the old one
+    for number in (1, 2):
+        os.dup2(fd, number)
+    os.close(fd)
 
 
 def _drift(where: Places, manager: str) -> Fault | None:

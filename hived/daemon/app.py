@@ -36,6 +36,7 @@ from hived.daemon.notify import Notifier, managed_by
 from hived.daemon.probes import gather_probes, lm_studio_guess, shelf_of
 from hived.daemon.progress import Duty, Progress
 from hived.daemon.publish import Publisher, read_last_known
+from hived.daemon.pulse import Pulse
 from hived.daemon.requests import RequestCounter
 from hived.daemon.server import Server
 from hived.daemon.servers import Servers
@@ -69,8 +70,6 @@ moves in steps, of 10 ms at most where it is slow, and some file systems round."
 SELF_CHECK = 2.0
 """Seconds between two looks at our own lock and socket."""
 
-SLEPT = 2.0
-"""Seconds that the machine must have slept for everything to be looked at again at once."""
 START_EXTENSION = 30.0
 """Seconds that plug-ins and a slow disk may add to a start."""
 STOP_EXTENSION = 15.0
@@ -105,7 +104,6 @@ class App:
         self._settings: Settings | None = None
         self._turns = 0
         self._is_lost = False
-        self._withheld: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<App {self._places.runtime}>"
@@ -285,18 +283,18 @@ class App:
         self._notifier.ready()
 
     async def _beat(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Beat until it is time to stop. The daemon's own pulse: what hangs the loop stops the beat."""
+        """Beat until it is time to stop, and look now and then at whether we can still be found."""
         checked = anyio.current_time()
-        progress = self._progress()
-        slept = self._slept()
+        pulse = Pulse(
+            self._progress(),
+            self._notifier,
+            self._clock,
+            beat=self._publisher.beat,
+            resumed=self._fleet.poke_all,
+        )
         while not self._stopping.is_set():
             now = anyio.current_time()
-            if self._slept() - slept >= SLEPT:
-                log.info("machine.resumed", slept=round(self._slept() - slept))
-                self._fleet.poke_all()
-            slept = self._slept()
-            self._publisher.beat()
-            self._feed(progress, now)
+            pulse.take(now)
             if now - checked >= SELF_CHECK:
                 checked = now
                 if not self._instance.is_intact():
@@ -306,10 +304,6 @@ class App:
                     self._publisher.reopen()
             with anyio.move_on_after(BEAT_INTERVAL):
                 await self._stopping.wait()
-
-    def _slept(self) -> float:
-        """Return the seconds that the machine has slept since its boot."""
-        return (self._clock.since_boot_ns() - self._clock.monotonic_ns()) / 1e9
 
     def _progress(self) -> Progress:
         """Return what must get on for this to be a daemon that is alive."""
@@ -326,15 +320,6 @@ class App:
                 Duty("server", lambda: self._server.turns, lambda: self._server.is_asked),
             )
         )
-
-    def _feed(self, progress: Progress, now: float) -> None:
-        """Feed the watchdog, unless something is stuck that only a restart would mend."""
-        stuck = progress.stuck(now)
-        if not stuck:
-            self._notifier.alive(now)
-        elif stuck != self._withheld:
-            log.error("daemon.stuck", parts=stuck)
-        self._withheld = stuck
 
     async def _recover(self, tasks: anyio.abc.TaskGroup) -> None:
         """Our folder was removed under us: make it again, unless another daemon was quicker.

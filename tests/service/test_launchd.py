@@ -22,9 +22,11 @@ from hived.cli.service.here import Here
 from hived.machine.commands import run_bounded
 from hived.service.interface import Order
 from hived.service.launchd import Launchd
+from hived_client.doors.launch import LOG_BYTES
+from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError, Unavailable
-from tests.daemon.running import wait_until
+from tests.daemon.running import Running, configure, wait_until
 from tests.service.launchctl import LaunchctlProgram
 
 DOCUMENTED: dict[str, type | tuple[type, ...]] = {
@@ -168,8 +170,6 @@ def test_without_a_session_at_the_screen_the_users_own_domain_is_taken(
 def test_another_daemon_makes_the_agent_end_in_a_way_that_launchd_takes_for_the_end(
     environment: dict[str, str],
 ) -> None:
-    from tests.daemon.running import Running, configure
-
     configure(environment)
     with (
         Running(environment),
@@ -177,6 +177,21 @@ def test_another_daemon_makes_the_agent_end_in_a_way_that_launchd_takes_for_the_
     ):
         assert second.process.wait(20.0) == 0
         assert second.events("daemon.failed")[0]["code"] == "daemon.already_running"
+
+
+@pytest.mark.slow
+def test_a_log_that_launchd_has_let_grow_is_put_aside_at_the_start(
+    environment: dict[str, str], where: Places
+) -> None:
+    configure(environment)
+    os.makedirs(where.logs, 0o700)
+    log = Path(where.logs, "hived.log")
+    log.touch()
+    os.truncate(log, LOG_BYTES + 1)
+    with Running(environment | {"XPC_SERVICE_NAME": "dev.hive.hived"}, log=str(log)) as daemon:
+        assert daemon.events("daemon.ready")
+        assert log.stat().st_size < LOG_BYTES
+    assert Path(f"{log}.1").stat().st_size == LOG_BYTES + 1
 
 
 @pytest.mark.slow
