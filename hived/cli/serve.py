@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from hived_client.vocabulary.faults import Fault
 
 
+FUTILE = frozenset((2, 75, 78))
+"""Exit codes after which another try would end in the same way."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (default: asyncio)"
@@ -37,10 +41,6 @@ def run(options: argparse.Namespace) -> int:
     code = serve(where, os.environ, backend=options.backend, notes=(drifted,) if drifted is not None else ())
     # launchd knows no exit code after which it lets an agent be, but the one of success.
     return 0 if manager == "launchd" and code in FUTILE else code
-
-
-FUTILE = frozenset((2, 75, 78))
-"""Exit codes after which another try would end in the same way."""
 
 
 def _take_over(path: str) -> None:
