@@ -6,11 +6,9 @@ import pytest
 
 from tests.daemon.running import wait_until
 from tests.systemd.private_machine import PrivateMachine
-from tests.systemd.test_service import PYTHON, answering, install, main_pid
+from tests.systemd.test_service import ENSURE, PYTHON, answering, install, main_pid
 
 pytestmark = pytest.mark.systemd
-
-ENSURE = "import hived_client; w = hived_client.ensure_running(); print(w.managed_by, w.pid)"
 
 
 def test_a_client_that_needs_the_daemon_starts_the_service_where_it_is_installed(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hived_client._version import __version__
 from tests.daemon.running import wait_until
 from tests.systemd.private_machine import PrivateMachine
 
@@ -38,6 +39,7 @@ def answering(machine: PrivateMachine) -> int:
     return int(said) if said.isdigit() else 0
 
 
+ENSURE = "import hived_client; w = hived_client.ensure_running(); print(w.managed_by, w.pid)"
 PYTHON = (sys.executable, "-P", "-c")
 
 
@@ -145,6 +147,24 @@ def test_a_daemon_that_hangs_is_killed_by_the_watchdog_and_started_again(machine
     assert wait_until(lambda: (found := answering(machine)) != pid and found) == main_pid(machine)
     assert machine.unit("NRestarts") == "1"
     assert "Fatal Python error: Aborted" in last_words.read_text()  # with the stack of every thread
+
+
+def test_a_daemon_that_runs_on_old_code_is_said_and_started_again_by_an_install(
+    machine: PrivateMachine,
+) -> None:
+    folder = machine.home / "older"
+    older = "import hived_client._version as v; v.__version__ = '0.0.1'\n"
+    machine.write(folder / "sitecustomize.py", older)
+    drop_in = unit_file(machine, "hived.service.d/older.conf")
+    machine.write(drop_in, f"[Service]\nEnvironment=PYTHONPATH={folder}\n")
+    assert install(machine)["version"] == "0.0.1"
+    told = {each["code"]: each for each in machine.status()["problems"]}
+    assert told["daemon.other_version"]["hint"] == "hived service install"
+    assert machine.run(*PYTHON, ENSURE).out.split() == ["systemd", str(main_pid(machine))]
+    drop_in.unlink()
+    machine.run("systemctl", "--user", "daemon-reload")
+    assert install(machine)["version"] == __version__
+    assert machine.status()["problems"] == []
 
 
 DEAF = """

@@ -14,6 +14,7 @@ from hived.cli.service.variables import consented
 from hived.service.files import remove_file
 from hived.service.installing import plan, remove, write
 from hived.service.stamp import drift
+from hived_client._version import __version__
 from hived_client.doors.launch import wait_gone
 from hived_client.doors.paths import ensure_folder
 from hived_client.doors.sync import Client
@@ -62,13 +63,19 @@ def _install(here: Here, options: argparse.Namespace) -> Outcome:
     if not state.is_active:
         here.manager.start()
         said.append(f"{here.manager.shown} was started")
-    elif changed:
+    elif changed or _is_other_version(here):
         here.manager.restart()
         said.append(f"{here.manager.shown} was started again")
     greeting = here.wait_ready(options.timeout)
     if not said:
         said.append(f"{here.manager.shown} is installed as this version writes it; nothing was changed")
     return _outcome(here, "install", said, greeting)
+
+
+def _is_other_version(here: Here) -> bool:
+    """Tell whether old code runs on in a daemon whose file has been brought up to date already."""
+    greeting = here.greeting()
+    return greeting is not None and greeting.version != __version__
 
 
 def _uninstall(here: Here, options: argparse.Namespace) -> Outcome:
