@@ -308,16 +308,17 @@ class App:
     def _progress(self) -> Progress:
         """Return what must get on for this to be a daemon that is alive."""
 
-        def periodic(name: str, turns: Callable[[], int]) -> Duty:
-            return Duty(name, turns, lambda: not self._supervisor.is_resting(name))
+        def duty(name: str, turns: Callable[[], int], is_due: Callable[[], bool] = lambda: True) -> Duty:
+            # What has crashed and waits for its next try is the supervisor's business, not the watchdog's.
+            return Duty(name, turns, lambda: is_due() and not self._supervisor.is_resting(name))
 
         return Progress(
             (
-                periodic("configuration", lambda: self._turns),
-                periodic("processes", lambda: self._processes.turns),
-                Duty("publisher", lambda: self._publisher.turns, lambda: self._publisher.is_behind),
-                Duty("fleet", lambda: self._fleet.turns, lambda: self._fleet.is_behind),
-                Duty("server", lambda: self._server.turns, lambda: self._server.is_asked),
+                duty("configuration", lambda: self._turns),
+                duty("processes", lambda: self._processes.turns),
+                duty("publisher", lambda: self._publisher.turns, lambda: self._publisher.is_behind),
+                duty("fleet", lambda: self._fleet.turns, lambda: self._fleet.is_behind),
+                duty("server", lambda: self._server.turns, lambda: self._server.is_asked),
             )
         )
 
@@ -365,12 +366,13 @@ class App:
         while True:
             await anyio.sleep(CONFIGURATION_POLL)  # several times a second: an event to wait for costs twice
             self._turns += 1
-            if self._is_told_to_reload:
-                self._is_told_to_reload = False
-                await self._reload()
+            is_told, self._is_told_to_reload = self._is_told_to_reload, False
             mark = _mark(self._places.configuration)
-            if mark != known or known is None:
-                self._read_configuration()
+            if is_told or mark != known or known is None:
+                if is_told:
+                    await self._reload()
+                else:
+                    self._read_configuration()
                 # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same; and
                 # so does what was written again within one step of the clock for dates.
                 settled = abs(self._clock.wall() - mark[0] / 1e9) > SETTLED
