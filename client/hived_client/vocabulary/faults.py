@@ -47,12 +47,6 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
 """What helps where no command does: a line of the configuration, always in these words."""
 
-RESTARTS = {
-    "systemd": "systemctl --user restart hived",
-    "launchd": "launchctl kickstart -k gui/$(id -u)/dev.hive.hived",
-}
-"""What starts a daemon again, by who looks after it."""
-
 START_LLAMACPP = "hived start llamacpp --model FILE.gguf"
 
 CATALOGUE: dict[str, Row] = {
