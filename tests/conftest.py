@@ -91,6 +91,7 @@ SLOW_PLACES = (
     "tests/daemon/test_probes.py",
     "tests/daemon/test_survival.py",
     "tests/client/test_launch.py",
+    "tests/client/test_skew.py",
     "tests/machine/test_embedded_llamacpp.py",
     "tests/cli/test_plugin.py",
     "tests/cli/test_start_progress.py",

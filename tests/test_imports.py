@@ -26,7 +26,12 @@ ROOMS = {
         "hived.machine",
     ),
     "hived.configuration": (*PURE, "hived.decisions", "hived.configuration"),
-    "hived.service": (*PURE, "hived.service"),
+    "hived.service": (
+        *PURE,
+        "hived_client.doors.service",
+        "hived_client.doors.whole",
+        "hived.service",
+    ),
     "hived.daemon": (
         "hived_client",
         "hived.decisions",

@@ -44,5 +44,5 @@ def test_the_unit_is_never_restarted_for_what_a_restart_does_not_mend() -> None:
 
 def test_the_plist_is_one() -> None:
     plist = plistlib.loads(read_template("launchd").encode())
-    assert plist["ProgramArguments"] == ["@PYTHON@", "-P", "-m", "hived", "serve"]
+    assert plist["ProgramArguments"][:5] == ["@PYTHON@", "-P", "-m", "hived", "serve"]
     assert plist["Umask"] == 0o77

@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "events": "print what changes, as it changes",
     "start": "start a model server",
     "stop": "stop a server that hived started",
+    "service": "install hived as a service of this user, start it, stop it, remove it",
     "demo": "see all of it in a temporary home",
     "completion": "print the completion for a shell",
 }

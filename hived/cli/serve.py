@@ -4,16 +4,78 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hived_client.doors.paths import Places
+    from hived_client.vocabulary.faults import Fault
+
+
+FUTILE = frozenset((2, 75, 78))
+"""Exit codes after which another try would end in the same way."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (default: asyncio)"
     )
+    parser.add_argument(
+        "--environment",
+        metavar="FILE",
+        help='variables to take from a file, as NAME="VALUE" lines; what is set already stays',
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from hived.daemon.app import serve
+    from hived.daemon.notify import managed_by
     from hived_client.doors.paths import places
 
-    return serve(places(), os.environ, backend=options.backend)
+    if options.environment:
+        _take_over(options.environment)
+    where = places()
+    manager = managed_by(os.environ)
+    if manager == "launchd":
+        _put_aside(f"{where.logs}/hived.log")
+    drifted = _drift(where, manager)
+    code = serve(where, os.environ, backend=options.backend, notes=(drifted,) if drifted is not None else ())
+    # launchd knows no exit code after which it lets an agent be, but the one of success.
+    return 0 if manager == "launchd" and code in FUTILE else code
+
+
+def _take_over(path: str) -> None:
+    from hived.service.files import read_file
+    from hived.service.surroundings import read_environment_file
+
+    raw = read_file(path)
+    if raw is not None:
+        for name, value in read_environment_file(raw.decode("utf-8", "replace")).items():
+            os.environ.setdefault(name, value)
+
+
+def _put_aside(path: str) -> None:
+    """Put a long log aside, if it is ours to write: launchd itself appends to one file for ever."""
+    from hived_client.doors.launch import LOG_BYTES
+
+    try:
+        mine, there = os.fstat(2), os.stat(path)
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino) or there.st_size <= LOG_BYTES:
+            return
+        os.replace(path, f"{path}.1")
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return  # what is said goes on into the old one
+    for number in (1, 2):
+        os.dup2(fd, number)
+    os.close(fd)
+
+
+def _drift(where: Places, manager: str) -> Fault | None:
+    """Say that the service's file, by which this very process runs, is another version's."""
+    if manager not in ("systemd", "launchd"):
+        return None
+    from hived.service.stamp import drift
+    from hived_client.doors.service import find_service
+
+    service = find_service(where, os.environ)
+    return drift(service.path, service.text, service.supervision) if service is not None else None

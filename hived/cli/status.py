@@ -36,9 +36,16 @@ def run(options: argparse.Namespace) -> int:
         width = os.get_terminal_size().columns if sys.stdout.isatty() else 0
         print("\n".join(status_lines(known, width, everything=options.all)))
     if known.verdict in ("absent", "stopped", "foreign"):
-        print("hived is not running\n  → hived serve", file=sys.stderr)
+        print(f"hived is not running\n  → {_start(known)}", file=sys.stderr)
         return NOT_RUNNING
     return UNRESPONSIVE if known.verdict == "stale" else YES
+
+
+def _start(known: Known) -> str:
+    """Return the command that starts the daemon here."""
+    from hived_client.doors.service import find_service  # only where nothing runs
+
+    return "hived service start" if find_service(known.places, os.environ) is not None else "hived serve"
 
 
 def with_own_problems(known: Known, environment: Mapping[str, str]) -> Known:

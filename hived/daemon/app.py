@@ -14,7 +14,7 @@ import random
 import signal
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -34,7 +34,9 @@ from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
 from hived.daemon.probes import gather_probes, lm_studio_guess, shelf_of
+from hived.daemon.progress import Duty, Progress
 from hived.daemon.publish import Publisher, read_last_known
+from hived.daemon.pulse import Pulse
 from hived.daemon.requests import RequestCounter
 from hived.daemon.server import Server
 from hived.daemon.servers import Servers
@@ -55,7 +57,7 @@ from hived_client.doors.beat import INTERVAL as BEAT_INTERVAL
 from hived_client.doors.boot import boot_id
 from hived_client.doors.paths import Places, ensure_folder
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import Daemon, Endpoint, Installation, World
 
@@ -68,6 +70,11 @@ moves in steps, of 10 ms at most where it is slow, and some file systems round."
 SELF_CHECK = 2.0
 """Seconds between two looks at our own lock and socket."""
 
+START_EXTENSION = 30.0
+"""Seconds that plug-ins and a slow disk may add to a start."""
+STOP_EXTENSION = 15.0
+"""Seconds in which connections are drained and the last World is written."""
+
 EXIT_ALREADY_RUNNING = 75
 EXIT_BAD_INSTALLATION = 78
 
@@ -77,8 +84,16 @@ log = structlog.get_logger(__name__)
 class App:
     """One daemon."""
 
-    def __init__(self, places: Places, environment: Mapping[str, str], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        environment: Mapping[str, str],
+        clock: Clock | None = None,
+        notes: tuple[Fault, ...] = (),
+    ) -> None:
+        """``notes`` are what was found wrong before the daemon began."""
         self._places = places
+        self._notes = notes
         self._environment = environment
         self._clock = clock or Clock()
         self._notifier = Notifier(environment)
@@ -87,6 +102,8 @@ class App:
         self._stopping = anyio.Event()
         self._is_told_to_reload = False
         self._settings: Settings | None = None
+        self._turns = 0
+        self._is_lost = False
 
     def __repr__(self) -> str:
         return f"<App {self._places.runtime}>"
@@ -148,6 +165,7 @@ class App:
         chance = random.Random().random
         self._supervisor = Supervisor(chance)
         self._http = Http()
+        self._notifier.extend(START_EXTENSION)
         self._probes = await gather_probes(self._http, self._environment)
         processes = self._processes = SystemProcesses()
         surroundings = ThisMachine(self._environment, processes, lambda: studio_folder(self._environment))
@@ -181,6 +199,7 @@ class App:
             publish=self._publisher.flush,
             reload=self._reload,
             retire=self.stop,
+            others_busy=lambda talk: self._server.others_busy(talk),
             statistics=self.statistics,
         )
         self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
@@ -220,6 +239,7 @@ class App:
             id=self._id.hex,
             boot=boot_id(),
             broken_plugins=self._probes.broken,
+            notes=self._notes,
         )
 
     async def _serve(self, listener: socket.socket, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -238,6 +258,7 @@ class App:
                     task_status.started()
                     await self._beat(serving)
                     self._notifier.stopping()
+                    self._notifier.extend(STOP_EXTENSION)
                     log.info("daemon.stopping")
                     await self._server.drain()
                     serving.cancel_scope.cancel()
@@ -256,17 +277,26 @@ class App:
                 "version": __version__,
             }
         )
+        for note in self._notes:
+            log.warning("daemon.note", code=note.code, why=note.message, hint=note.hint)
         log.info("daemon.ready", socket=self._places.socket, version=__version__, pid=os.getpid())
         self._notifier.ready()
 
     async def _beat(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Beat until it is time to stop. The daemon's own pulse: what hangs the loop stops the beat."""
+        """Beat until it is time to stop, and look now and then at whether we can still be found."""
         checked = anyio.current_time()
+        pulse = Pulse(
+            self._progress(),
+            self._notifier,
+            self._clock,
+            beat=self._publisher.beat,
+            resumed=self._fleet.poke_all,
+        )
         while not self._stopping.is_set():
-            self._publisher.beat()
-            self._notifier.alive()
-            if anyio.current_time() - checked >= SELF_CHECK:
-                checked = anyio.current_time()
+            now = anyio.current_time()
+            pulse.take(now)
+            if now - checked >= SELF_CHECK:
+                checked = now
                 if not self._instance.is_intact():
                     await self._recover(tasks)
                 elif not self._publisher.is_intact():
@@ -275,9 +305,31 @@ class App:
             with anyio.move_on_after(BEAT_INTERVAL):
                 await self._stopping.wait()
 
+    def _progress(self) -> Progress:
+        """Return what must get on for this to be a daemon that is alive."""
+
+        def duty(name: str, turns: Callable[[], int], is_due: Callable[[], bool] = lambda: True) -> Duty:
+            # What has crashed and waits for its next try is the supervisor's business, not the watchdog's.
+            return Duty(name, turns, lambda: is_due() and not self._supervisor.is_resting(name))
+
+        return Progress(
+            (
+                duty("configuration", lambda: self._turns),
+                duty("processes", lambda: self._processes.turns),
+                duty("publisher", lambda: self._publisher.turns, lambda: self._publisher.is_behind),
+                duty("fleet", lambda: self._fleet.turns, lambda: self._fleet.is_behind),
+                duty("server", lambda: self._server.turns, lambda: self._server.is_asked),
+            )
+        )
+
     async def _recover(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Our folder was removed under us: make it again, unless another daemon was quicker."""
-        log.warning("runtime.lost", path=self._places.folder)
+        """Our folder was removed under us: make it again, unless another daemon was quicker.
+
+        After a logout the folder above it is gone too, and comes back with the next login.
+        """
+        is_new, self._is_lost = not self._is_lost, True
+        if is_new:
+            log.warning("runtime.lost", path=self._places.folder)
         try:
             listener = self._instance.recover()
         except AlreadyRunning:
@@ -285,8 +337,11 @@ class App:
             self.stop()
             return
         except HivedError as error:
-            log.warning("runtime.not_recovered", why=error.message)
+            if is_new:
+                log.warning("runtime.not_recovered", why=error.message)
             return
+        self._is_lost = False
+        log.info("runtime.recovered", path=self._places.folder)
         self._server.stop_accepting()
         self._publisher.reopen()
         await tasks.start(self._server.run, listener)
@@ -310,12 +365,14 @@ class App:
         known: tuple[int, ...] | None = None  # it may have changed since it was read at the start
         while True:
             await anyio.sleep(CONFIGURATION_POLL)  # several times a second: an event to wait for costs twice
-            if self._is_told_to_reload:
-                self._is_told_to_reload = False
-                known = None
+            self._turns += 1
+            is_told, self._is_told_to_reload = self._is_told_to_reload, False
             mark = _mark(self._places.configuration)
-            if mark != known or known is None:
-                await self._reload()
+            if is_told or mark != known or known is None:
+                if is_told:
+                    await self._reload()
+                else:
+                    self._read_configuration()
                 # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same; and
                 # so does what was written again within one step of the clock for dates.
                 settled = abs(self._clock.wall() - mark[0] / 1e9) > SETTLED
@@ -327,6 +384,7 @@ class App:
         return error is not None and error.code == "configuration.unreadable"
 
     async def _reload(self) -> None:
+        """Read the configuration because somebody wants it, and tell systemd, which may wait for the end."""
         self._notifier.reloading(self._clock.monotonic_ns())
         self._read_configuration()
         self._notifier.ready()
@@ -367,15 +425,24 @@ class App:
         self._store.update(lambda world: expect(world, unwatched))
 
 
-def serve(places: Places, environment: Mapping[str, str], *, backend: str = "asyncio") -> int:
-    """Run the daemon in this process; return its exit code: 0, 75 (already running) or 78 (cannot run)."""
+def serve(
+    places: Places,
+    environment: Mapping[str, str],
+    *,
+    backend: str = "asyncio",
+    notes: tuple[Fault, ...] = (),
+) -> int:
+    """Run the daemon in this process; return its exit code: 0, 75 (already running) or 78 (cannot run).
+
+    ``notes`` are what was found wrong before it began.
+    """
     configure_logs("info")
     app_failed: list[HivedError] = []
 
     async def main() -> None:
         free_lookups()
         try:
-            await App(places, environment).run()
+            await App(places, environment, notes=notes).run()
         except HivedError as error:
             app_failed.append(error)
 

@@ -35,6 +35,7 @@ class Fleet:
         self._monitors: dict[str, _Watched] = {}
         self._matched = -1
         self._has_matched = anyio.Event()
+        self.turns = 0
 
     def __repr__(self) -> str:
         return f"<Fleet of {len(self._monitors)}>"
@@ -43,12 +44,18 @@ class Fleet:
         """Return each monitor's counts."""
         return {name: watched.monitor.statistics() for name, watched in self._monitors.items()}
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the World has changed since the monitors were matched to it."""
+        return self._matched != self._store.world.generation
+
     async def run(self) -> None:
         """Keep the monitors those of the World."""
         self._monitors.clear()  # after a crash, those of before are cancelled
         self._matched = -1
         async with anyio.create_task_group() as tasks:
             while True:
+                self.turns += 1
                 world = self._store.world
                 self._match({endpoint.name: endpoint for endpoint in world.endpoints}, tasks)
                 self._matched = world.generation
@@ -92,6 +99,11 @@ class Fleet:
             if watched is not self._monitors.get(watched.monitor.name):
                 await self._refresh(watched.monitor.name)  # it has moved
         return own
+
+    def poke_all(self) -> None:
+        """Have every endpoint looked at, without waiting."""
+        for watched in self._monitors.values():
+            watched.monitor.poke()
 
     def poke(self, endpoint: str) -> None:
         """Have an endpoint looked at, without waiting."""

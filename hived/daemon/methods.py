@@ -15,10 +15,11 @@ from hived.daemon.server import Method, Talk
 from hived.daemon.store import Store
 from hived_client.doors.ask import Resolved
 from hived_client.doors.wire import (
-    Nothing,
     Refreshed,
     RefreshParams,
     ResolveParams,
+    Retired,
+    RetireParams,
     StartParams,
     StopParams,
 )
@@ -53,6 +54,7 @@ class Methods:
         publish: Callable[[], None],
         reload: Callable[[], Awaitable[None]],
         retire: Callable[[], None],
+        others_busy: Callable[[Talk], bool],
         statistics: Callable[[], dict[str, object]],
     ) -> None:
         self._store = store
@@ -62,6 +64,7 @@ class Methods:
         self._publish = publish
         self._reload = reload
         self._retire = retire
+        self._others_busy = others_busy
         self._statistics = statistics
 
     def table(self) -> Mapping[str, Method]:
@@ -136,10 +139,12 @@ class Methods:
         self._publish()
         return Refreshed(generation=self._store.world.generation)
 
-    async def retire(self, params: bytes, talk: Talk) -> Nothing:
-        """End in good order, after this reply."""
+    async def retire(self, params: bytes, talk: Talk) -> Retired:
+        """End in good order, after this reply; for who asks so, only where that disturbs nobody."""
+        if _decode(params, RetireParams).if_idle and self._others_busy(talk):
+            return Retired(retiring=False)
         self._retire()
-        return Nothing()
+        return Retired()
 
     async def statistics(self, params: bytes, talk: Talk) -> dict[str, object]:
         """Return what every part counts about itself."""

@@ -1,4 +1,8 @@
-"""Tell whoever started the daemon how it goes: systemd over its datagram socket, a client over a pipe."""
+"""Tell whoever started the daemon how it goes: systemd over its datagram socket, a client over a pipe.
+
+The words are those of sd_notify(3). What systemd does with them: it counts the unit as started at READY; it
+kills and restarts one that owes it a WATCHDOG; between RELOADING and READY it shows the unit as reloading.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         pipe = environment.get(NOTIFY_FD, "")
         self._pipe = int(pipe) if pipe.isdigit() else -1
+        self._feed_every = _watchdog(environment) / 4
+        self._fed = float("-inf")
 
     def ready(self) -> None:
         """Say that clients can connect."""
@@ -39,9 +45,15 @@ class Notifier:
         """Say that the daemon is on its way out."""
         self._systemd("STOPPING=1")
 
-    def alive(self) -> None:
-        """Feed the watchdog; called only by the daemon's own loop, which does not turn when it hangs."""
-        self._systemd("WATCHDOG=1")
+    def extend(self, seconds: float) -> None:
+        """Ask for so much time from now on, for a start or an end that may take longer than usual."""
+        self._systemd(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def alive(self, now: float) -> None:
+        """Feed the watchdog, if there is one and it is time; called only by who knows that all goes well."""
+        if self._feed_every > 0 and now - self._fed >= self._feed_every:
+            self._fed = now
+            self._systemd("WATCHDOG=1")
 
     def _systemd(self, text: str) -> None:
         if not self._address:
@@ -68,8 +80,17 @@ def managed_by(environment: Mapping[str, str]) -> str:
     """Return who looks after this daemon."""
     if environment.get("HIVED_MANAGED_BY") == "client":
         return "client"
-    if environment.get("NOTIFY_SOCKET") or environment.get("INVOCATION_ID"):
+    # A shell that a unit started (a terminal's, say) has the unit's INVOCATION_ID too: it proves nothing.
+    if environment.get("NOTIFY_SOCKET") or environment.get("SYSTEMD_EXEC_PID") == str(os.getpid()):
         return "systemd"
     if environment.get("XPC_SERVICE_NAME", "0") not in ("0", ""):
         return "launchd"
     return "foreground"
+
+
+def _watchdog(environment: Mapping[str, str]) -> float:
+    """Return the seconds within which systemd wants to hear from this very process; 0: it does not."""
+    pid, usec = environment.get("WATCHDOG_PID", ""), environment.get("WATCHDOG_USEC", "")
+    if pid not in ("", str(os.getpid())) or not (usec.isascii() and usec.isdigit()):
+        return 0.0
+    return int(usec) / 1e6

@@ -53,6 +53,7 @@ class Publisher:
         self._failing = False
         self._full: dict[str, Fault] = {}
         self.writes = 0
+        self.turns = 0
 
     def __repr__(self) -> str:
         return f"<Publisher generation {self._published}, {self.writes} writes>"
@@ -61,9 +62,15 @@ class Publisher:
         """Return counts for ``hived status``."""
         return {"published": self._published, "writes": self.writes, "failing": self._failing}
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the World is another than the one that was written last."""
+        return self._published != self._store.world.generation
+
     async def run(self) -> None:
         """Publish every change."""
         while True:
+            self.turns += 1
             self.publish()
             # What changes meanwhile is written together; a disk that is full is not tried in a hurry.
             await anyio.sleep(RETRY if self._failing else COALESCE)
@@ -114,7 +121,7 @@ class Publisher:
             flags |= FULL
         data = encode_beat(
             generation=max(0, self._published),
-            at_ns=self._clock.monotonic_ns(),
+            at_ns=self._clock.since_boot_ns(),
             daemon_id=self._id,
             # A snapshot that could not be written must not be taken for today's: clients then ask.
             slots=self._store.slots if current or not self._failing else (),

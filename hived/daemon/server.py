@@ -12,6 +12,7 @@ the end, and only what is left after a deadline is cancelled.
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ParamSpec, TypeVar
@@ -60,6 +61,7 @@ class Talk:
         self.method = ""
         self.progress: list[Progress] = []
         self.told = anyio.Event()
+        self.is_busy = False
 
     def tell(self, progress: Progress) -> None:
         """Queue a word on how far a long request is."""
@@ -92,6 +94,8 @@ class Server:
         self._draining = False
         self._accepting = anyio.CancelScope()
         self._complained = False
+        self._listener: socket.socket | None = None
+        self.turns = 0
         self.accepted = 0
         self.refused = 0
         self.requests = 0
@@ -112,11 +116,29 @@ class Server:
         """Accept until cancelled or told to stop; connections outlive the acceptor."""
         async with anyio.create_task_group() as connections:
             with anyio.CancelScope() as accepting, listener:
-                self._accepting = accepting
+                self._accepting, self._listener = accepting, listener
                 task_status.started()
                 while True:
                     await anyio.wait_readable(listener)
+                    self.turns += 1
                     await self._accept_all(listener, connections)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits to be let in."""
+        listener = self._listener
+        if listener is None or listener.fileno() < 0 or self._draining:
+            return False
+        try:
+            waiting = select.poll()
+            waiting.register(listener, select.POLLIN)
+            return bool(waiting.poll(0))
+        except OSError:
+            return False
+
+    def others_busy(self, talk: Talk) -> bool:
+        """Tell whether anybody but this one is being answered, or told of changes."""
+        return any(each.is_busy for each in self._open if each is not talk)
 
     def stop_accepting(self) -> None:
         """Close the listener; who is connected stays."""
@@ -246,6 +268,13 @@ class Server:
             await talk.send(Reply(id=0, fault=problem))
             return False  # whoever sends this does not know what it is answered
         talk.number, talk.method = request.id, request.method[:100]
+        talk.is_busy = True
+        try:
+            return await self._carry_out(request, talk)
+        finally:
+            talk.is_busy = False
+
+    async def _carry_out(self, request: Request, talk: Talk) -> bool:
         if request.method == "subscribe":
             await _unwrapped(self._subscribe, talk)
             return False

@@ -86,7 +86,7 @@ class Store:
 
     @property
     def slots(self) -> list[tuple[int, int, int]]:
-        """The beat's table: (seen, ns of CLOCK_MONOTONIC | latency, µs | cadence, ms) by slot."""
+        """The beat's table: (seen, ns since the boot | latency, µs | cadence, ms) by slot."""
         return self._slots
 
     def endpoint(self, name: str) -> Endpoint | None:
@@ -127,14 +127,14 @@ class Store:
         found = self.endpoint(endpoint)
         if found is not None and found.slot >= 0:
             micro = 0 if latency is None else min(2**32 - 1, max(1, int(latency * 1e6)))
-            self._slots[found.slot] = (self._clock.monotonic_ns(), micro, min(2**32 - 1, int(cadence * 1e3)))
+            self._slots[found.slot] = (self._clock.since_boot_ns(), micro, min(2**32 - 1, int(cadence * 1e3)))
 
     def age(self, endpoint: str) -> float | None:
         """Return the seconds since the last look at an endpoint; ``None`` where there was none."""
         found = self.endpoint(endpoint)
         if found is None or found.slot < 0 or not self._slots[found.slot][0]:
             return None
-        return max(0.0, (self._clock.monotonic_ns() - self._slots[found.slot][0]) / 1e9)
+        return max(0.0, (self._clock.since_boot_ns() - self._slots[found.slot][0]) / 1e9)
 
     def is_young(self, endpoint: str) -> bool:
         """Tell whether the last look is younger than two cadences."""

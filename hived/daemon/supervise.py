@@ -29,6 +29,7 @@ class Supervisor:
         self._random = random
         self._restarts: dict[str, int] = {}
         self._errors: dict[str, str] = {}
+        self._resting: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Supervisor {sum(self._restarts.values())} restarts>"
@@ -36,6 +37,10 @@ class Supervisor:
     def statistics(self) -> dict[str, object]:
         """Return restarts and last errors by service."""
         return {"restarts": dict(self._restarts), "errors": dict(self._errors)}
+
+    def is_resting(self, name: str) -> bool:
+        """Tell whether a service crashed and waits to be started again."""
+        return name in self._resting
 
     async def keep(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
         """Run a service until it returns."""
@@ -50,6 +55,10 @@ class Supervisor:
                 self._errors[name] = f"{type(error).__name__}: {error}"[:500]
                 wait = self._random() * backoff(failures, FIRST_WAIT, LONGEST_WAIT)
                 log.exception("service.crashed", service=name, failures=failures, wait=round(wait, 3))
-                await anyio.sleep(wait)
+                self._resting.add(name)
+                try:
+                    await anyio.sleep(wait)
+                finally:
+                    self._resting.discard(name)
             else:
                 return

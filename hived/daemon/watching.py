@@ -41,6 +41,7 @@ class SystemProcesses:
         self._found: dict[tuple[str, int], tuple[float, int | None]] = {}
         self._watched: dict[int, list[Callable[[], None]]] = {}
         self._stopped: set[int] = set()
+        self.turns = 0
 
     def __repr__(self) -> str:
         return f"<SystemProcesses {sorted(self._watched)}>"
@@ -49,6 +50,7 @@ class SystemProcesses:
         """Tell, twice a second, which of the watched processes were stopped or go on."""
         while True:
             await anyio.sleep(STOP_POLL)
+            self.turns += 1
             stopped = {pid for pid in self._watched if is_stopped(pid)}
             changed, self._stopped = stopped ^ self._stopped, stopped
             for told in [each for pid in changed for each in self._watched.get(pid, ())]:

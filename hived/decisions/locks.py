@@ -11,14 +11,11 @@ from collections.abc import Mapping
 
 from hived.decisions.addresses import may_have_key
 from hived.decisions.outcomes import Circumstances
-from hived_client.vocabulary.faults import RESTARTS, Fault, Value, fault
+from hived_client.vocabulary.faults import Fault, Value, fault
 from hived_client.vocabulary.world import Daemon, Endpoint
 
-# Both take the variable as it is set where the command is given: no key is written down on the way.
-_GIVE: Mapping[str, str] = {
-    "systemd": "systemctl --user import-environment {variable}",
-    "launchd": 'launchctl setenv {variable} "${variable}"',
-}
+# It takes the variable as it is set where the command is given, into a file that only the service reads.
+_GIVE = "hived service install --with-environment"
 
 
 def locked(
@@ -32,11 +29,5 @@ def locked(
     if not now.key_unset:
         return fault("server.unauthorised", **fields)
     pid = None if daemon is None else daemon.pid
-    return fault("server.key_unset", **fields, pid=pid, give=_give(daemon, endpoint.key_ref))
-
-
-def _give(daemon: Daemon | None, variable: str) -> str | None:
-    """Return the command that gives hived a variable; ``None`` where nobody looks after hived."""
-    if daemon is None or daemon.managed_by not in _GIVE:
-        return None
-    return f"{_GIVE[daemon.managed_by].replace('{variable}', variable)} && {RESTARTS[daemon.managed_by]}"
+    is_service = daemon is not None and daemon.managed_by in ("systemd", "launchd")
+    return fault("server.key_unset", **fields, pid=pid, give=_GIVE if is_service else None)

@@ -174,7 +174,7 @@ def judge(
 def problems(world: World) -> tuple[Fault, ...]:
     """Return what a person should know: faults of endpoints that somebody asked for, never of guesses."""
     found: list[Fault] = list(world.daemon.problems) if world.daemon is not None else []
-    found += world.daemon.broken_plugins if world.daemon is not None else ()
+    found += (*world.daemon.notes, *world.daemon.broken_plugins) if world.daemon is not None else ()
     if world.configuration is not None and world.configuration.error is not None:
         found.append(world.configuration.error)
     if world.configuration is not None:

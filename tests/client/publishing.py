@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hived_client.doors.beat import encode_beat
 from hived_client.doors.paths import Places, ensure_folder
+from hived_client.doors.since_boot import since_boot_ns
 from hived_client.doors.snapshot import encode_endpoint, encode_snapshot
 from hived_client.doors.whole import write_whole
 from hived_client.vocabulary.world import World
@@ -20,7 +20,7 @@ Slots = tuple[tuple[int, int, int], ...]
 
 def young(endpoints: int = 4, ago: float = 0.0) -> Slots:
     """Rows of endpoints that were all seen just now."""
-    return ((time.monotonic_ns() - int(ago * 1e9), 1000, 4000),) * endpoints
+    return ((since_boot_ns() - int(ago * 1e9), 1000, 4000),) * endpoints
 
 
 def write_snapshot(where: Places, world: World, *, daemon_id: bytes = ID, path: str | None = None) -> None:
@@ -43,7 +43,7 @@ def write_beat(
 ) -> None:
     """Write a beat of some seconds ago."""
     ensure_folder(where.folder)
-    at = time.monotonic_ns() - int(ago * 1e9)
+    at = since_boot_ns() - int(ago * 1e9)
     rows = young() if slots is None else slots
     data = encode_beat(generation=generation, at_ns=max(0, at), daemon_id=daemon_id, slots=rows, flags=flags)
     fd = os.open(where.beat, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # in place, as the daemon does

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgspec
@@ -11,6 +10,7 @@ import pytest
 from hived_client.doors.ask import REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, ask
 from hived_client.doors.files import Files
 from hived_client.doors.paths import Places
+from hived_client.doors.since_boot import since_boot_ns
 from hived_client.errors import HivedError, NotReady, Refused, StartFailed, Unavailable
 from hived_client.resolution import Question, Refusal, Target
 from hived_client.vocabulary.faults import fault
@@ -501,7 +501,7 @@ def test_an_address_is_read_from_any_url(url: str, expected: tuple[str, int]) ->
 
 
 def test_an_empty_world_and_a_dead_boot_are_no_reason_to_fail(where: Places) -> None:
-    publish(where, World(generation=1), slots=((int(time.monotonic_ns() + 1e15), 1, 1),))
+    publish(where, World(generation=1), slots=((int(since_boot_ns() + 1e15), 1, 1),))
     error, _ = given(where, NO)
     assert isinstance(error, NotReady)
 

@@ -96,7 +96,8 @@ def test_a_sentence_is_one_sentence_and_ends() -> None:
 
 PROGRAMS = frozenset(
     (
-        *("hived", "ollama", "lms", "vllm", "llama-server", "systemctl", "launchctl", "journalctl", "brew"),
+        *("hived", "ollama", "lms", "vllm", "llama-server", "brew"),
+        *("systemctl", "loginctl", "launchctl", "journalctl"),
         *("pip", "uv", "python3", "git", "curl", "getent", "dscacheutil", "ss", "lsof", "ldd", "otool"),
         *("hf", "nvidia-smi"),
         *("ls", "less", "df", "rm", "kill", "chmod", "sudo", "vi", "open", "export", "env", "wsl.exe"),

@@ -15,6 +15,7 @@ from hived_client.doors import boot as module
 from hived_client.doors.beat import FULL, STOPPED
 from hived_client.doors.files import Files, accepts, known
 from hived_client.doors.paths import Places, ensure_folder, places, socket_path
+from hived_client.doors.since_boot import since_boot
 from hived_client.vocabulary.world import Daemon, World
 from tests.client.publishing import ID, listening, publish, write_beat, write_snapshot, young
 from tests.client.worlds import endpoint, world
@@ -220,10 +221,10 @@ def test_the_wall_clock_does_not_matter(where: Places, monkeypatch: pytest.Monke
     assert files.look().verdict == "fresh"
 
 
-def test_only_the_monotonic_clock_matters(where: Places) -> None:
+def test_only_the_time_since_the_boot_matters(where: Places) -> None:
     publish(where, WORLD)
-    assert Files(where, monotonic=lambda: time.monotonic() + 3).look().verdict == "absent"
-    assert Files(where, monotonic=lambda: time.monotonic() - 3).look().verdict == "foreign"
+    assert Files(where, clock=lambda: since_boot() + 3).look().verdict == "absent"
+    assert Files(where, clock=lambda: since_boot() - 3).look().verdict == "foreign"
 
 
 def test_when_each_endpoint_was_seen_is_told_by_the_wall_clock(where: Places) -> None:
@@ -245,8 +246,8 @@ def daemon_of(version: str, managed_by: str = "foreground") -> World:
 @pytest.mark.parametrize(
     ("managed_by", "hint"),
     [
-        ("systemd", "systemctl --user restart hived"),
-        ("launchd", "launchctl kickstart -k gui/$(id -u)/dev.hive.hived"),
+        ("systemd", "hived service install"),
+        ("launchd", "hived service install"),
         ("foreground", "kill 7 && sleep 1 && hived serve"),
         ("client", "kill 7 && sleep 1 && hived serve"),
     ],

@@ -175,7 +175,7 @@ def test_systemd_is_told(environment: dict[str, str], home: Path) -> None:
             manager.settimeout(0.5)
             while told[-1] != "STOPPING=1":
                 told.append(manager.recv(4096).decode())
-        assert told[0] == "READY=1"
+        assert next(word for word in told if not word.startswith("EXTEND_TIMEOUT_USEC=")) == "READY=1"
         assert "WATCHDOG=1" in told
         assert told.index("READY=1", 1) > 0
 

@@ -101,3 +101,16 @@ async def test_whoever_cancels_ends_it_also_while_it_waits() -> None:
         await Supervisor(lambda: 1.0).keep("it", service.run)
     assert scope.cancelled_caught
     assert service.starts == [0.0, 0.5, 1.5]
+
+
+@pytest.mark.anyio
+async def test_a_service_rests_between_its_crash_and_its_next_start_and_then_no_more() -> None:
+    service, supervisor = Crashing(1.0), Supervisor(lambda: 1.0)
+    rests: list[bool] = []
+    with structlog.testing.capture_logs():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor.keep, "it", service.run)
+            for _ in range(4):  # at 0.4, 0.8, 1.2 and 1.6 s: it crashes at 1 s and starts again at 1.5
+                await anyio.sleep(0.4)
+                rests.append(supervisor.is_resting("it"))
+    assert rests == [False, False, True, False]

@@ -51,11 +51,8 @@ def test_each_reason_has_its_own_words(url: str, key_ref: str | None, unset: boo
         (None, "export LAB_KEY=…"),
         ("foreground", "export LAB_KEY=… && kill 7 && sleep 1 && hived serve"),
         ("client", "export LAB_KEY=… && kill 7 && sleep 1 && hived serve"),
-        ("systemd", "systemctl --user import-environment LAB_KEY && systemctl --user restart hived"),
-        (
-            "launchd",
-            'launchctl setenv LAB_KEY "$LAB_KEY" && launchctl kickstart -k gui/$(id -u)/dev.hive.hived',
-        ),
+        ("systemd", "hived service install --with-environment"),
+        ("launchd", "hived service install --with-environment"),
     ],
 )
 def test_hived_is_given_the_variable_by_whoever_looks_after_it(managed_by: str | None, hint: str) -> None:

@@ -1,8 +1,9 @@
 """The beat file: that the daemon lives, which generation is the newest, when each endpoint was last seen.
 
-A small file of fixed size, overwritten in place twice a second. Its times are CLOCK_MONOTONIC, which no
-change of the wall clock moves and which every process of one boot shares, so a dead daemon can not look
-alive. A checksum tells a torn read, which is simply read again. Layout (little endian):
+A small file of fixed size, overwritten in place twice a second. Its times are since the boot, which no change
+of the wall clock moves and which every process of one boot shares, so a dead daemon can not look alive, and
+what was seen before the machine slept can not look new. A checksum tells a torn read, which is simply read
+again. Layout (little endian):
 
     4s magic | u16 schema | u16 flags | u64 generation | u64 beat, ns | 16s daemon id | 16s boot
     | 64 × (u64 seen, ns | u32 latency, µs | u32 cadence, ms) | u32 crc32 of all before it
@@ -49,7 +50,7 @@ class Seen(msgspec.Struct, frozen=True):
     """When an endpoint was last seen and how long that took."""
 
     at: float | None
-    """Seconds of CLOCK_MONOTONIC; ``None``: not since the daemon started."""
+    """Seconds since the boot; ``None``: not since the daemon started."""
     latency: float | None
     cadence: float
     """Seconds until the next look."""
@@ -69,7 +70,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     flags: int
     generation: int
     at: float
-    """Seconds of CLOCK_MONOTONIC."""
+    """Seconds since the boot."""
     daemon_id: bytes
     boot: bytes
     slots: bytes
@@ -121,7 +122,7 @@ def read_beat(path: str) -> Beat:
 
 
 def verdict_of(beat: Beat | None, now: float) -> Verdict:
-    """Judge a beat by its age alone: ``now`` is CLOCK_MONOTONIC.
+    """Judge a beat by its age alone: ``now`` is the time since the boot.
 
     ``lagging`` and ``stale`` are provisional: only a connection tells a slow daemon from a dead one.
     """

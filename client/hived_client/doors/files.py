@@ -7,7 +7,6 @@ daemon is merely busy.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -15,9 +14,10 @@ import msgspec
 from hived_client._version import __version__
 from hived_client.doors.beat import FULL, Beat, BeatReader, Seen, verdict_of
 from hived_client.doors.paths import Places, candidates
+from hived_client.doors.since_boot import since_boot
 from hived_client.doors.snapshot import Snapshot, read_snapshot
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import RESTARTS, Fault, fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.world import Endpoint, Verdict, World
 
 
@@ -26,7 +26,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     now: float
-    """Seconds of CLOCK_MONOTONIC when they were looked at."""
+    """Seconds since the boot when they were looked at."""
     places: Places
     snapshot: Snapshot | None = None
     beat: Beat | None = None
@@ -72,12 +72,12 @@ class Files:
         places: Places | None = None,
         *,
         environment: Mapping[str, str] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._environment = environment
         self._given = [places] if places is not None else None
         self._candidates = self._given
-        self._monotonic = monotonic
+        self._clock = clock
         self._snapshot: Snapshot | None = None
         self._beats = BeatReader()
 
@@ -105,7 +105,7 @@ class Files:
         return best if best.snapshot is not None else self._last_known(best)
 
     def _look_at(self, places: Places) -> View:
-        now = self._monotonic()
+        now = self._clock()
         beat: Beat | None
         try:
             beat = self._beats.read(places.beat)
@@ -220,11 +220,20 @@ def _other_version(world: World) -> tuple[Fault, ...]:
     daemon = world.daemon
     if daemon is None or daemon.version == __version__:
         return ()
-    again = RESTARTS.get(daemon.managed_by, "")
-    other = fault(
-        "daemon.other_version", version=daemon.version, ours=__version__, pid=daemon.pid, restart=again
+    from hived_client.vocabulary.versions import is_newer  # only whoever finds another version pays for it
+
+    is_older = is_newer(daemon.version, __version__)
+    again = "hived service install" if daemon.managed_by in ("systemd", "launchd") else ""
+    return (
+        fault(
+            "daemon.other_version",
+            version=daemon.version,
+            ours=__version__,
+            pid=daemon.pid,
+            upgrade="pip install --upgrade hived-local" if is_older else "",
+            restart=again,
+        ),
     )
-    return (other,)
 
 
 def _seen_at(view: View, endpoint: Endpoint, wall: float) -> Seen:

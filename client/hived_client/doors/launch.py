@@ -1,8 +1,14 @@
 """Start the daemon, once, however many ask at the same time.
 
 Connect; if nobody is there take the start lock, and connect again: another may have started it between
-the two. Only then spawn. The child reports over a pipe that it is ready, or why it is not, so that
-nobody has to guess from a socket that does not appear. One deadline covers everything.
+the two. Only then start it: the installed service where there is one, else a process of its own. That
+child reports over a pipe that it is ready, or why it is not, so that nobody has to guess from a socket that
+does not appear. One deadline covers everything.
+
+An older daemon that a client started is asked to retire by a newer client, where nobody else uses it at the
+moment. Never the other way round, or two programs with two versions would take turns at it for ever; and
+never the service's, which its manager would take for a failure: ``status`` says how that one is brought up to
+date.
 """
 
 from __future__ import annotations
@@ -18,11 +24,14 @@ import time
 
 import msgspec
 
+from hived_client._version import __version__
 from hived_client.doors.paths import Places, ensure_folder, places, unwritable
+from hived_client.doors.service import find_service, start_service
 from hived_client.doors.sync import Connection
-from hived_client.doors.wire import Welcome
-from hived_client.errors import StartFailed, Unavailable
+from hived_client.doors.wire import Retired, RetireParams, Welcome
+from hived_client.errors import HivedError, StartFailed, Unavailable
 from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.versions import is_newer
 
 START_TIMEOUT = 15.0
 """Seconds from the question to a daemon that answers."""
@@ -38,6 +47,15 @@ LOG_BYTES = 5 * 1024 * 1024
 
 NOTIFY_FD = "HIVED_NOTIFY_FD"
 """Variable that tells a spawned daemon where to report."""
+
+OF_ANOTHER = frozenset(
+    (
+        *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+        *("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID"),
+        *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "XPC_SERVICE_NAME"),
+    )
+)
+"""Variables by which a service manager speaks to whoever starts the daemon, and not to the daemon."""
 
 ALREADY_RUNNING = 75
 """Exit code of a daemon that found another one (EX_TEMPFAIL)."""
@@ -60,7 +78,7 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
     where = where or places()
     deadline = time.monotonic() + timeout
     greeting = _greet(where, deadline)
-    if greeting is not None:
+    if greeting is not None and not _is_outdated(greeting):
         return greeting
     ensure_folder(where.runtime, close=False)
     ensure_folder(where.folder)
@@ -70,14 +88,48 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
         while True:
             # Again each time: the daemon that held the lock may have been on its way out.
             greeting = _greet(where, deadline)
-            if greeting is not None:
+            if greeting is not None and not (_is_outdated(greeting) and _retire(where, greeting, deadline)):
                 return greeting
             if time.monotonic() >= deadline:
                 raise _too_late("the start of hived", timeout)
-            if not _spawn(where, deadline, timeout):
+            if not (_start_service(where, deadline) or _spawn(where, deadline, timeout)):
                 time.sleep(HELD)
     finally:
         os.close(fd)
+
+
+def wait_gone(where: Places, greeting: Welcome, timeout: float = START_TIMEOUT) -> bool:
+    """Wait until this very daemon no longer answers; tell whether it came to that."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        found = _greet(where, deadline)
+        if found is None or found.daemon_id != greeting.daemon_id:
+            return True
+        time.sleep(POLL)
+    return False
+
+
+def _is_outdated(greeting: Welcome) -> bool:
+    return greeting.managed_by == "client" and is_newer(__version__, greeting.version)
+
+
+def _retire(where: Places, greeting: Welcome, deadline: float) -> bool:
+    """Ask an older daemon to end, unless somebody uses it; tell whether it has."""
+    left = max(0.05, deadline - time.monotonic())
+    try:
+        with Connection(where, left) as connection:
+            answer: Retired = connection.call("retire", RetireParams(if_idle=True), Retired, left)
+    except HivedError:
+        return False  # it serves on, as it is: an old daemon is better than none
+    return answer.retiring and wait_gone(where, greeting, left)
+
+
+def _start_service(where: Places, deadline: float) -> bool:
+    """Have the installed service started, if there is one and somebody to start it."""
+    service = find_service(where, os.environ)
+    if service is None:
+        return False
+    return start_service(service, os.environ, max(0.1, deadline - time.monotonic()))
 
 
 def _greet(where: Places, deadline: float) -> Welcome | None:
@@ -178,7 +230,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _environment(where: Places) -> dict[str, str]:
     """Return an environment in which a daemon has exactly these places, whoever's they are."""
-    environment = dict(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER}
     if places(environment) == where:
         return environment
     environment |= {

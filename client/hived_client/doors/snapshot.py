@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import struct
-import time
 import zlib
 from collections.abc import Sequence
 
@@ -22,6 +21,7 @@ import msgspec
 from hived_client.doors.boot import boot_bytes
 from hived_client.doors.ours import foreign, read_ours
 from hived_client.doors.paths import check_folder
+from hived_client.doors.since_boot import since_boot_ns
 from hived_client.doors.wire import BROKEN
 from hived_client.errors import Unavailable
 from hived_client.resolution import Answer, Question, WorldCatalogue, answer
@@ -68,7 +68,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     flags: int
     generation: int
     published: float
-    """Seconds of CLOCK_MONOTONIC in the boot that the file is from."""
+    """Seconds since the boot that the file is from."""
     daemon_id: bytes
     boot: bytes
     length: int
@@ -188,7 +188,7 @@ def encode_snapshot(world: World, entries: Sequence[Entry], *, daemon_id: bytes,
         SCHEMA,
         flags,
         world.generation,
-        time.monotonic_ns(),
+        since_boot_ns(),
         daemon_id,
         boot_bytes(),
         len(body),

@@ -119,6 +119,19 @@ class StopParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     grace: float = 10.0
 
 
+class RetireParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``retire``: end in good order."""
+
+    if_idle: bool = False
+    """Only where nobody else is being answered, or told of changes, at the moment."""
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``retire`` has been heard."""
+
+    retiring: bool = True
+
+
 class Nothing(msgspec.Struct, frozen=True, kw_only=True):
     """No parameters."""
 

@@ -47,12 +47,6 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
 """What helps where no command does: a line of the configuration, always in these words."""
 
-RESTARTS = {
-    "systemd": "systemctl --user restart hived",
-    "launchd": "launchctl kickstart -k gui/$(id -u)/dev.hive.hived",
-}
-"""What starts a daemon again, by who looks after it."""
-
 START_LLAMACPP = "hived start llamacpp --model FILE.gguf"
 
 CATALOGUE: dict[str, Row] = {
@@ -359,7 +353,7 @@ CATALOGUE: dict[str, Row] = {
     "daemon.already_running": Row("hived is already running (pid {pid}).", ("hived status",)),
     "daemon.other_version": Row(
         "The hived that runs is version {version}, and this program has version {ours}.",
-        ("{restart}", "kill {pid} && sleep 1 && hived serve"),
+        ("{upgrade}", "{restart}", "kill {pid} && sleep 1 && hived serve"),
     ),
     "facts.old": Row("The last look at {endpoint} is {age:.0f} s old.", ("hived status",)),
     "facts.none": Row(
@@ -398,6 +392,39 @@ CATALOGUE: dict[str, Row] = {
         ("df -h {path}",),
     ),
     "snapshot.foreign": Row("The snapshot {path} is not one of ours: {why}.", ("rm {path}",)),
+    # The service
+    "service.not_installed": Row("{name} is not installed.", ("hived service install",)),
+    "service.no_systemd": Row(
+        "There is no systemd here that could look after hived ({why}).",
+        ("hived serve",),
+        wsl=("sudo sh -c \"printf '[boot]\\nsystemd=true\\n' >> /etc/wsl.conf\" && wsl.exe --shutdown",),
+    ),
+    "service.no_session": Row(
+        "User {user} has no systemd running (a login by su, cron, or ssh without linger).",
+        ("loginctl enable-linger {user}",),
+    ),
+    "service.as_root": Row(
+        "sudo made {user} root, who would get a service of root's own.", ("hived service install",)
+    ),
+    "service.no_launchd": Row("launchd has no session of user {user} ({why}).", ("hived serve",)),
+    "service.no_interpreter": Row(
+        "No Python can be written into a service: {why}.", ("python3 -m hived service install",)
+    ),
+    "service.unseen": Row(
+        "systemd does not look into {folder}, where the service would be written.",
+        ("systemctl --user import-environment XDG_CONFIG_HOME && systemctl --user daemon-reexec",),
+    ),
+    "service.refused": Row(
+        "{supervisor} did not {what} {name}: {why}.",
+        ("{mend}", "systemctl --user status {name}"),
+        darwin=("{mend}", "launchctl print gui/$(id -u)/{name}"),
+    ),
+    "service.failed": Row("The service {name} did not start: {why}.", ("hived logs",)),
+    "service.foreign_daemon": Row(
+        "Another hived than the service's runs already (pid {pid}, {managed_by}).",
+        ("kill {pid} && sleep 1 && hived service install",),
+    ),
+    "service.drift": Row("{path} is not as this version writes it: {why}.", ("hived service install",)),
     # The machine
     "model.on_cpu": Row(
         "{model!r} runs on the CPU only, although this machine has {gpu}.", ("{restart}", "hived status")

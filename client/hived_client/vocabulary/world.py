@@ -166,6 +166,8 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
     boot: str
     broken_plugins: tuple[Fault, ...] = ()
     """Why it cannot use plug-ins that it found when it started."""
+    notes: tuple[Fault, ...] = ()
+    """What was found wrong with it when it started: that its unit is another version's, say."""
     problems: tuple[Fault, ...] = ()
     """What the daemon itself cannot do: write to a disk that is full, say."""
 

@@ -17,13 +17,13 @@ from hived.configuration.environment import from_environment
 from hived.machine.commands import run_bounded
 from hived.machine.owners import user_name
 from hived.service.templates import read_template
+from hived_client.vocabulary.services import agent_label, service_files, unit_name
 from hived_client.vocabulary.world import Daemon
 
 PROGRAMS = ("ollama", "llama-server", "vllm", "lms", "nvidia-smi", "rocm-smi")
 """Programs that hived runs, or whose place it tells."""
 MANAGED = ("systemd", "launchd")
 """Who looks after a daemon that is installed."""
-AGENT = "dev.hive.hived"
 MOST_BYTES = 65_536
 PATIENCE = 2.0
 """Seconds that a service manager, or an interpreter, may take."""
@@ -76,8 +76,8 @@ class ServiceFacts(msgspec.Struct, frozen=True, kw_only=True):
 def read_service(name: str, environment: Mapping[str, str], version: str) -> ServiceFacts:
     """Look for the service. ``name`` is ``hived``, or ``hived-<8 hex>`` of another home. Blocks."""
     is_launchd = sys.platform == "darwin"
-    label = f"{AGENT}{name.removeprefix('hived')}" if is_launchd else f"{name}.service"
-    path, unit = _installed(label, environment, is_launchd=is_launchd)
+    label = agent_label(name) if is_launchd else unit_name(name)
+    path, unit = _installed(name, environment, is_launchd=is_launchd)
     return ServiceFacts(
         name=label,
         is_launchd=is_launchd,
@@ -172,18 +172,14 @@ def version_of(interpreter: str) -> str | None:
     return said if re.fullmatch(r"[0-9A-Za-z.+!-]{1,40}", said) else None
 
 
-def _installed(label: str, environment: Mapping[str, str], *, is_launchd: bool) -> tuple[str | None, Unit]:
-    home = environment.get("HOME", "")
-    if is_launchd:
-        path = f"{home}/Library/LaunchAgents/{label}.plist"
+def _installed(name: str, environment: Mapping[str, str], *, is_launchd: bool) -> tuple[str | None, Unit]:
+    for path in service_files(name, environment, "launchd" if is_launchd else "systemd"):
         raw = _read(path)
-        return (path, read_plist(raw) or Unit()) if raw is not None else (None, Unit())
-    own = environment.get("XDG_CONFIG_HOME") or f"{home}/.config"
-    folders = (own, f"{home}/.local/share", "/etc", "/usr/local/lib", "/usr/lib", "/lib")
-    for path in (f"{folder}/systemd/user/{label}" for folder in folders):
-        raw = _read(path)
-        if raw is not None:
-            return path, read_unit(raw.decode("utf-8", "replace"), read_template("systemd"))
+        if raw is None:
+            continue
+        if is_launchd:
+            return path, read_plist(raw) or Unit()
+        return path, read_unit(raw.decode("utf-8", "replace"), read_template("systemd"))
     return None, Unit()
 
 
