@@ -8,11 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hived.cli.doctor.unit import read_unit
+from hived.cli.doctor.unit import read_service_file
 from hived.service.interface import Order
 from hived.service.stamp import own_stamp, read_stamp
 from hived.service.systemd import Systemd
-from hived.service.templates import read_template
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.services import settings_of
 from tests.service.fake_systemctl import FakeSystemctl, root_with_systemd
@@ -85,7 +84,7 @@ def test_what_cannot_be_a_unit_is_not_written(systemd: Systemd, change: dict[str
 
 def test_the_doctor_reads_it_as_it_was_meant(systemd: Systemd) -> None:
     written = msgspec.structs.replace(ORDER, python="/opt/my venv/bin/python", settings={"HIVE_HOME": "/a b"})
-    unit = read_unit(systemd.render(written), read_template("systemd"))
+    unit = read_service_file(systemd.render(written), "systemd")
     assert (unit.changed, unit.added) == ((), ())
     assert (unit.interpreter, unit.path) == (written.python, written.path)
 

@@ -6,7 +6,6 @@ side by side. What hangs, or breaks, is a finding itself.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -32,7 +31,6 @@ from hived.cli.doctor.service import (
     check_path,
     check_service,
     check_variables,
-    install,
     programs_on,
     read_service,
     start_of,
@@ -90,7 +88,7 @@ def _readings(facts: Mapping[str, object], environment: Mapping[str, str]) -> di
             "disks": lambda: read_disks(where, models_folders(environment)),
             "daemon": lambda: read_daemon(known),
             "log": lambda: _read_log(known, environment),
-            "service": lambda: read_service(os.path.basename(where.state), environment, __version__),
+            "service": lambda: read_service(where, environment, __version__),
         }
         if daemon is not None and known.verdict in RUNS:
             readings["variables"] = lambda: read_variables(daemon.pid)
@@ -177,7 +175,7 @@ def _service(facts: Mapping[str, object], environment: Mapping[str, str]) -> Ite
         yield from check_service(service)
         theirs = theirs or service.programs
     daemon = known.world.daemon if isinstance(known, Known) and known.verdict in RUNS else None
-    mend = again(daemon) if daemon is not None else install()
+    mend = again(daemon)
     ours = facts["programs"]
     if isinstance(ours, Programs) and isinstance(theirs, Programs):
         yield from check_path(ours, theirs, mend)

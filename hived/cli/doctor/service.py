@@ -10,21 +10,24 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from hived.cli import VERBS
-from hived.cli.doctor.findings import Finding, fail, note, ok, warn
-from hived.cli.doctor.unit import Unit, read_plist, read_unit
+from hived.cli.doctor.findings import Finding, fail, note, of_fault, ok, warn
+from hived.cli.doctor.unit import Unit, read_service_file
 from hived.configuration.environment import from_environment
 from hived.machine.commands import run_bounded
 from hived.machine.owners import user_name
-from hived.service.templates import read_template
-from hived_client.vocabulary.services import agent_label, service_files, unit_name
+from hived.service.stamp import drift
+from hived_client.doors.paths import Places
+from hived_client.doors.service import find_service, service_name, user_runtime
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.services import agent_label, supervision_of, unit_name
 from hived_client.vocabulary.world import Daemon
 
 PROGRAMS = ("ollama", "llama-server", "vllm", "lms", "nvidia-smi", "rocm-smi")
 """Programs that hived runs, or whose place it tells."""
 MANAGED = ("systemd", "launchd")
 """Who looks after a daemon that is installed."""
-MOST_BYTES = 65_536
+INSTALL = "hived service install"
+"""What writes the service again, and starts it."""
 PATIENCE = 2.0
 """Seconds that a service manager, or an interpreter, may take."""
 
@@ -60,6 +63,8 @@ class ServiceFacts(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     """The unit's file; ``None``: it is not installed."""
     unit: Unit = Unit()
+    drift: Fault | None = None
+    """How the file differs from what this version writes, by the mark that it carries."""
     can_run: bool = True
     """Whether its interpreter is there."""
     version: str | None = None
@@ -73,18 +78,21 @@ class ServiceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What its daemon would find; ``None``: its PATH is not known."""
 
 
-def read_service(name: str, environment: Mapping[str, str], version: str) -> ServiceFacts:
-    """Look for the service. ``name`` is ``hived``, or ``hived-<8 hex>`` of another home. Blocks."""
-    is_launchd = sys.platform == "darwin"
+def read_service(where: Places, environment: Mapping[str, str], version: str) -> ServiceFacts:
+    """Look for the service of these places. Blocks."""
+    is_launchd = supervision_of(sys.platform) == "launchd"
+    name = service_name(where)
     label = agent_label(name) if is_launchd else unit_name(name)
-    path, unit = _installed(name, environment, is_launchd=is_launchd)
+    found = find_service(where, environment)
+    unit = read_service_file(found.text, found.supervision) if found is not None else Unit()
     return ServiceFacts(
         name=label,
         is_launchd=is_launchd,
-        path=path,
+        path=found.path if found is not None else None,
         unit=unit,
+        drift=drift(found.path, found.text, found.supervision) if found is not None else None,
         can_run=os.access(unit.interpreter, os.X_OK),
-        version=version_of(unit.interpreter) if path is not None else None,
+        version=version_of(unit.interpreter) if found is not None else None,
         ours=version,
         manager=Manager(answers=False) if is_launchd else ask_systemd(label, environment),
         lingers=None if is_launchd else _lingers(),
@@ -144,22 +152,17 @@ def check_variables(
     ]
 
 
-def install() -> str:
-    """Return the command that installs the service, or what does for it."""
-    return "hived service install" if "service" in VERBS else "hived serve"
-
-
 def start_of(facts: object) -> str:
     """Return the command that starts a daemon here, by what is known of its service."""
-    if not isinstance(facts, ServiceFacts) or facts.path is None:
-        return "hived serve"
-    agent = f"launchctl kickstart -k gui/$(id -u)/{facts.name}"
-    return agent if facts.is_launchd else f"systemctl --user start {facts.name}"
+    is_installed = isinstance(facts, ServiceFacts) and facts.path is not None
+    return "hived service start" if is_installed else "hived serve"
 
 
-def again(daemon: Daemon) -> str:
+def again(daemon: Daemon | None) -> str:
     """Return the command after which the daemon has the caller's environment."""
-    return install() if daemon.managed_by in MANAGED else f"kill {daemon.pid} && sleep 1 && hived serve"
+    if daemon is None or daemon.managed_by in MANAGED:
+        return f"{INSTALL} --with-environment"
+    return f"kill {daemon.pid} && sleep 1 && hived serve"
 
 
 def version_of(interpreter: str) -> str | None:
@@ -172,23 +175,12 @@ def version_of(interpreter: str) -> str | None:
     return said if re.fullmatch(r"[0-9A-Za-z.+!-]{1,40}", said) else None
 
 
-def _installed(name: str, environment: Mapping[str, str], *, is_launchd: bool) -> tuple[str | None, Unit]:
-    for path in service_files(name, environment, "launchd" if is_launchd else "systemd"):
-        raw = _read(path)
-        if raw is None:
-            continue
-        if is_launchd:
-            return path, read_plist(raw) or Unit()
-        return path, read_unit(raw.decode("utf-8", "replace"), read_template("systemd"))
-    return None, Unit()
-
-
 def ask_systemd(unit: str, environment: Mapping[str, str], root: str = "/") -> Manager:
     """Ask this user's systemd for a unit. Blocks for ``PATIENCE`` at most."""
     if not os.path.isdir(f"{root}run/systemd/system"):
         return Manager(answers=False, is_there=False, why="systemd does not run on this system")
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"{root}run/user/{os.getuid()}"
-    if not os.path.exists(f"{runtime}/systemd/private"):
+    runtime = user_runtime(environment, root.rstrip("/"))
+    if runtime is None:
         return Manager(answers=False, why="this user has no systemd of its own")
     names = "ActiveState,UnitFileState,NRestarts,Result,NeedDaemonReload"
     words = ("systemctl", "--user", "show", unit, "-p", names)
@@ -217,17 +209,9 @@ def _lingers() -> bool | None:
     return os.path.exists(f"/var/lib/systemd/linger/{user_name(os.getuid())}")
 
 
-def _read(path: str) -> bytes | None:
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            return file.read(MOST_BYTES)
-    except OSError:
-        return None
-
-
 def _not_installed(facts: ServiceFacts) -> Iterator[Finding]:
     if facts.is_launchd or facts.manager.answers:
-        yield note("service.installed", "hived is not installed as a service", install())
+        yield note("service.installed", "hived is not installed as a service", INSTALL)
     else:
         said = f"hived is not installed as a service, and cannot be here: {facts.manager.why}"
         yield note("service.installed", said, brief=facts.manager.is_there)
@@ -237,19 +221,21 @@ def _installed_unit(facts: ServiceFacts) -> Iterator[Finding]:
     yield ok("service.installed", f"installed as {facts.path}")
     python = facts.unit.interpreter or "(none)"
     if not facts.can_run:
-        yield fail("service.interpreter", f"its Python {python} is not there", install())
+        yield fail("service.interpreter", f"its Python {python} is not there", INSTALL)
     elif facts.version is None:
-        yield fail("service.interpreter", f"its Python {python} does not tell of a hived", install())
+        yield fail("service.interpreter", f"its Python {python} does not tell of a hived", INSTALL)
     elif facts.version != facts.ours:
         said = f"it runs version {facts.version}, and this program is version {facts.ours}"
-        yield warn("service.version", said, install())
+        yield warn("service.version", said, INSTALL)
     else:
         yield ok("service.version", f"it runs version {facts.version} by {python}")
-    if facts.unit.changed:
+    if facts.drift is not None:
+        yield of_fault(facts.drift, "warn")
+    elif facts.unit.changed:
         lines = "; ".join(line.partition("] ")[2] for line in facts.unit.changed[:3])
         many = len(facts.unit.changed)
         said = f"its file lacks {many} of our lines ({lines}{'; …' if many > 3 else ''})"
-        yield warn("service.drift", said, install())
+        yield warn("service.edited", said, INSTALL)
     else:
         yield ok("service.drift", "its file is as this version writes it")
 
@@ -270,12 +256,12 @@ def _state(facts: ServiceFacts) -> Iterator[Finding]:
     elif manager.active == "failed":
         yield fail("service.active", f"{name} failed ({manager.result})", "hived logs")
     else:
-        yield warn("service.active", f"{name} is {manager.active}", f"systemctl --user start {name}")
+        yield warn("service.active", f"{name} is {manager.active}", "hived service start")
     if manager.enabled == "enabled":
         yield ok("service.enabled", "it starts with the login")
     else:
         said = f"it does not start with the login ({manager.enabled or 'not enabled'})"
-        yield warn("service.enabled", said, f"systemctl --user enable {name}")
+        yield warn("service.enabled", said, INSTALL)
     if manager.restarts:
         often = "once" if manager.restarts == 1 else f"{manager.restarts} times"
         yield warn("service.restarts", f"systemd restarted it {often}", "hived logs")

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from hived.service.templates import read_template
+from hived_client.vocabulary.services import Supervision, settings_of
+
 _PLACEHOLDER = re.compile(r"@[A-Z_]+@")
 
 
@@ -24,38 +27,23 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """Lines that are not ours: a later version's, or somebody's own."""
 
 
+def read_service_file(text: str, supervision: Supervision) -> Unit:
+    """Read the file of a service. A launch agent is only read for its interpreter and its PATH."""
+    path = settings_of(text, supervision).get("PATH")
+    if supervision == "launchd":
+        return Unit(interpreter=_agent_interpreter(text), path=path)
+    return msgspec.structs.replace(read_unit(text, read_template("systemd")), path=path)
+
+
 def read_unit(text: str, template: str) -> Unit:
-    """Read a systemd unit (systemd.syntax(7): comments, lines that go on, quoted assignments)."""
+    """Read a systemd unit beside its template (systemd.syntax(7): comments, lines that go on)."""
     lines = list(directives(text))
     wanted = [line for line in directives(template) if line]
     return Unit(
         interpreter=_interpreter(lines),
-        path=_path(lines),
         changed=tuple(line for line in wanted if not any(_fits(line, each) for each in lines)),
         added=tuple(line for line in lines if not any(_fits(each, line) for each in wanted)),
     )
-
-
-def read_plist(raw: bytes) -> Unit | None:
-    """Read a launch agent; ``None`` for what is none."""
-    try:
-        document = plistlib.loads(raw)
-    except (
-        ValueError,
-        plistlib.InvalidFileException,
-        OverflowError,
-        RecursionError,
-        AttributeError,
-        IndexError,
-    ):
-        return None
-    if not isinstance(document, dict):
-        return None
-    words = document.get("ProgramArguments")
-    variables = document.get("EnvironmentVariables")
-    first = words[0] if isinstance(words, list) and words and isinstance(words[0], str) else ""
-    path = variables.get("PATH") if isinstance(variables, dict) else None
-    return Unit(interpreter=first, path=path if isinstance(path, str) else None)
 
 
 def directives(text: str) -> Iterable[str]:
@@ -88,14 +76,13 @@ def _interpreter(lines: Iterable[str]) -> str:
     return ""
 
 
-def _path(lines: Iterable[str]) -> str | None:
-    found = None
-    for line in lines:
-        if line.startswith("[Service] Environment="):
-            for word in _words(line.partition("=")[2]):
-                if word.startswith("PATH="):
-                    found = word.removeprefix("PATH=").replace("%%", "%")
-    return found
+def _agent_interpreter(text: str) -> str:
+    try:
+        document = plistlib.loads(text.encode())
+    except (ValueError, plistlib.InvalidFileException, AttributeError, IndexError, RecursionError):
+        return ""
+    words = document.get("ProgramArguments") if isinstance(document, dict) else None
+    return words[0] if isinstance(words, list) and words and isinstance(words[0], str) else ""
 
 
 def _words(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from hived.decisions.addresses import host_and_port
 from hived.machine.owners import owner_of_port, read_variables, unit_of_process
 from hived_client.doors.files import Known
 from hived_client.doors.paths import Places
+from hived_client.doors.service import find_service
 from hived_client.errors import NotReady
 from hived_client.vocabulary.faults import Value, fault
 from hived_client.vocabulary.kinds import kind_of_prefix
@@ -81,15 +82,14 @@ def read_traces(known: Known, environment: Mapping[str, str]) -> Traces:
     """Look where the daemon's log goes. Blocks for a few files."""
     places, daemon = known.places, known.world.daemon
     pid = daemon.pid if daemon is not None and known.verdict in _RUNS else None
-    own, unit = f"{places.logs}/{OWN}{_SUFFIX}", f"{os.path.basename(places.state)}.service"
-    units = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '')}/.config"
+    own, service = f"{places.logs}/{OWN}{_SUFFIX}", find_service(places, environment)
     return Traces(
         pid=pid,
         output=_link(f"/proc/{pid}/fd/2") if pid is not None else "",
         unit=unit_of_process(pid) if pid is not None else "",
         managed_by=daemon.managed_by if daemon is not None else "",
         file=own if os.path.isfile(own) else "",
-        installed=unit if os.path.exists(f"{units}/systemd/user/{unit}") else "",
+        installed=service.shown if service is not None and service.supervision == "systemd" else "",
     )
 
 

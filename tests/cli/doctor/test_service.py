@@ -23,9 +23,11 @@ from hived.cli.doctor.service import (
     read_service,
     version_of,
 )
-from hived.cli.doctor.unit import Unit, read_plist, read_unit
+from hived.cli.doctor.unit import Unit, read_service_file, read_unit
 from hived.service.templates import read_template
 from hived_client._version import __version__
+from hived_client.doors.paths import places
+from hived_client.vocabulary.faults import fault
 from tests.cli.doctor.findings_of import only, seen
 
 TEMPLATE = """# what is filled in stands between @
@@ -74,6 +76,11 @@ CASES: list[tuple[str, ServiceFacts, list[str]]] = [
     (
         "a unit that was edited",
         service(unit=Unit(changed=("[Service] Type=notify",))),
+        ["warn service.edited"],
+    ),
+    (
+        "a unit of another version",
+        service(drift=fault("service.drift", path="/u", why="hived 0.9 wrote it")),
         ["warn service.drift"],
     ),
     ("a unit that was not read again", manager(needs_reload=True), ["warn service.reload"]),
@@ -99,7 +106,8 @@ def test_each_service_is_judged(facts: ServiceFacts, expected: list[str]) -> Non
 
 
 def test_a_unit_says_its_interpreter_its_path_and_where_it_differs() -> None:
-    assert read_unit(INSTALLED, TEMPLATE) == Unit(interpreter="/v/bin/python", path="/v/bin:/usr/bin")
+    assert read_unit(INSTALLED, TEMPLATE) == Unit(interpreter="/v/bin/python")
+    assert read_service_file(INSTALLED, "systemd").path == "/v/bin:/usr/bin"
     edited = INSTALLED.replace("Type=notify\n", "Type=simple\n; a remark\n")
     unit = read_unit(edited, TEMPLATE)
     assert unit.changed == ("[Service] Type=notify",)
@@ -115,10 +123,10 @@ def test_the_shipped_unit_is_as_it_is_shipped_whatever_is_filled_in() -> None:
 
 def test_an_agent_says_its_interpreter_and_its_path() -> None:
     agent = {"ProgramArguments": ["/v/bin/python", "-m"], "EnvironmentVariables": {"PATH": "/a:/b"}}
-    assert read_plist(plistlib.dumps(agent)) == Unit(interpreter="/v/bin/python", path="/a:/b")
-    assert read_plist(plistlib.dumps({})) == Unit()
-    for broken in (b"", b"x", b"bplist00", b"<plist><array/></plist>"):
-        assert read_plist(broken) is None
+    text = plistlib.dumps(agent).decode()
+    assert read_service_file(text, "launchd") == Unit(interpreter="/v/bin/python", path="/a:/b")
+    for broken in (plistlib.dumps({}).decode(), "", "x", "bplist00", "<plist><array/></plist>"):
+        assert read_service_file(broken, "launchd") == Unit()
 
 
 def test_the_version_is_asked_of_the_interpreter_itself(environment: dict[str, str]) -> None:
@@ -171,14 +179,21 @@ def test_without_systemd_it_is_said_why(home: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a unit of systemd")
 def test_an_installed_unit_is_found_where_systemd_looks(environment: dict[str, str], home: Path) -> None:
-    assert read_service("hived-0a", environment, "1.0").path is None
+    where = places(environment)
+    assert read_service(where, environment, "1.0").path is None
     folder = home / ".config/systemd/user"
     folder.mkdir(parents=True)
-    (folder / "hived-0a.service").write_text(TEMPLATE.replace("@PYTHON@", sys.executable))
-    read = read_service("hived-0a", environment, "1.0")
-    assert read.path == str(folder / "hived-0a.service")
+    places_of = f"HIVED_RUNTIME_DIR={home}/run XDG_STATE_HOME={home}/state PATH=/v/bin:/usr/bin"
+    text = TEMPLATE.replace("@PYTHON@", sys.executable).replace("@VARIABLES@", places_of)
+    (folder / "hived.service").write_text(text)
+    read = read_service(where, environment, "1.0")
+    assert read.path == str(folder / "hived.service")
     assert read.version == __version__
     assert read.can_run
+    assert read.programs is not None
+    assert read.programs.path == "/v/bin:/usr/bin"
+    assert read.drift is not None  # hived service install did not write it
+    assert seen(check_service(read))[1] == "warn service.drift"
 
 
 def test_a_program_that_only_the_caller_finds_is_told(tmp_path: Path) -> None:
@@ -193,16 +208,6 @@ def test_a_program_that_only_the_caller_finds_is_told(tmp_path: Path) -> None:
     assert seen(check_path(there, here, "mend")) == ["note service.path"]
     assert seen(check_path(here, here, "mend")) == []
     assert "where ollama is found as you find it" in check_path(here, here, "mend")[0].what
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="a unit of systemd")
-def test_the_path_of_a_unit_is_told_although_nothing_runs(environment: dict[str, str], home: Path) -> None:
-    folder = home / ".config/systemd/user"
-    folder.mkdir(parents=True)
-    (folder / "hived-0a.service").write_text(INSTALLED)
-    read = read_service("hived-0a", environment, "1.0")
-    assert read.programs is not None
-    assert read.programs.path == "/v/bin:/usr/bin"
 
 
 def test_a_variable_that_the_daemon_lacks_is_told_by_its_name_alone() -> None:

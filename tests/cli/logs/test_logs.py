@@ -101,7 +101,7 @@ def test_the_journal_is_followed_until_ctrl_c_and_its_program_ends_too(
 ) -> None:
     unit = home / ".config/systemd/user/hived.service"
     unit.parent.mkdir(parents=True)
-    unit.write_text("[Service]\n")
+    unit.write_text(f"[Service]\nEnvironment=HIVED_RUNTIME_DIR={home}/run XDG_STATE_HOME={home}/state\n")
     program = home / "bin/journalctl"
     program.parent.mkdir()
     program.write_text(f"""#!/bin/sh
