@@ -48,7 +48,7 @@ SHELF_AGE = 2.0
 """Seconds before the models on disk are read again for a server that is still down and asked for."""
 
 LATE = 0.05
-"""Seconds before the process is sought that took over the port of one that ended."""
+"""Seconds in which a process that is ending has gone, and another may have its port."""
 
 log = structlog.get_logger(__name__)
 
@@ -181,6 +181,10 @@ class Monitor:
         self.looks += 1
         began = anyio.current_time()
         outcome = await self._probe.look(endpoint, thorough=thorough)
+        if isinstance(outcome, NoAnswer) and outcome.kind == "broken" and endpoint.state != "failed":
+            # A look is several requests: the server may have ended in the middle, and another have its port.
+            await anyio.sleep(LATE)
+            outcome = await self._probe.look(endpoint, thorough=True)
         latency = anyio.current_time() - began
         circumstances = await self._circumstances(endpoint, outcome)
         current = self._store.endpoint(self.name)

@@ -457,6 +457,23 @@ async def test_a_change_of_state_is_logged_once_and_a_look_that_changes_nothing_
     ]
 
 
+async def test_a_server_that_ended_in_the_middle_of_a_look_is_down_and_not_broken() -> None:
+    server = FakeServer(outcome=NoAnswer(kind="broken", cut=True), takes=0.01)
+    async with watching(server) as bench:
+        await bench.until(0.005)
+        server.outcome = REFUSED
+        await bench.until(1.0)
+        assert (bench.endpoint.state, server.times()) == ("down", [0.0, 0.06])
+
+
+async def test_a_server_that_is_broken_is_looked_at_twice_and_believed() -> None:
+    async with watching(FakeServer(outcome=NoAnswer(kind="broken"))) as bench:
+        await bench.until(1.0)
+        assert (bench.endpoint.state, bench.server.times()) == ("failed", [0.0, 0.05])
+        await bench.until(2.5)
+        assert len(bench.server.looks) == 3, "known to be broken, it is looked at once"
+
+
 async def test_a_monitor_says_how_it_fares() -> None:
     async with watching(FakeServer(outcome=NoAnswer(kind="broken"))) as bench:
         await bench.until(1.0)
