@@ -50,6 +50,10 @@ SHELF_AGE = 2.0
 LATE = 0.05
 """Seconds in which a process that is ending has gone, and another may have its port."""
 
+SEEKS = (0.0, LATE, 1.0)
+"""Seconds before each try to find the process behind a port, where such processes are ours to see: one that
+is just going is not found, and neither is the next one yet."""
+
 log = structlog.get_logger(__name__)
 
 Knock = Callable[[str, int], Awaitable[bool]]
@@ -346,7 +350,11 @@ class Monitor:
             self.poke()
 
         try:
-            await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
+            for pause in SEEKS:
+                await anyio.sleep(pause)
+                await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
+                if self._watched or not self._visible:
+                    break
             if self._watched:
                 # Until another process is found the port is knocked at: it may serve on, and die unseen.
                 self._watched = False

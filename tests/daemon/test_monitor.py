@@ -236,6 +236,19 @@ async def test_the_end_of_the_process_is_cause_to_look_at_once() -> None:
         assert bench.server.times() == [0.0, 0.0, 15.0, 20.5]
 
 
+async def test_a_process_that_is_not_found_at_once_is_sought_again_where_one_was_ever_seen() -> None:
+    async with watching(FakeServer(visible=True)) as bench:
+        server = bench.server
+        await bench.until(20.5)
+        server.visible = False  # the next one is not seen yet when the first has ended
+        ended, server.ended = server.ended, anyio.Event()
+        ended.set()
+        await bench.until(20.6)
+        server.visible = True
+        await bench.until(24.0)
+        assert bench.monitor.statistics()["watched"]
+
+
 async def test_a_port_that_another_process_took_over_is_never_left_unwatched() -> None:
     async with watching(FakeServer(visible=True)) as bench:
         await bench.until(20.5)
