@@ -17,8 +17,9 @@ next kill; the longest that was seen is in the table."""
 TIMEOUT = 0.6
 """Seconds that each question of a crowd has."""
 
-OF_TIME = frozenset({"deadline", "server.silent", "daemon.unresponsive"})
-"""What is said of whoever did not answer in time: right where the time has passed."""
+OF_TIME = frozenset({"deadline", "server.silent", "server.unreachable", "daemon.unresponsive"})
+"""What is said of whoever did not answer, or take a connection, in time: right where the time has passed. It
+passes for clients, too, on a machine with more to do than it can."""
 
 KINDS = ("blocking", "shared", "asyncio", "trio")
 
