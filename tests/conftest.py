@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import hived
 import hived_client
 from hived_client.doors.paths import Places, places
+from tests.daemon.small_disk import NEW_MOUNTS
 
 # Properties are tried on fewer examples in the daily loop.
 settings.register_profile("daily", max_examples=40)
@@ -74,6 +76,18 @@ def unused_port() -> Iterator[int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def may_mount() -> None:
+    """Skip where this user may not have a disk of its own."""
+    probe = [*NEW_MOUNTS, "sh", "-c", "mount -t tmpfs -o size=16k none /mnt"]
+    try:
+        allowed = subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("no user namespaces: a small disk cannot be mounted")
 
 
 SLOW_PLACES = (

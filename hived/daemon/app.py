@@ -56,6 +56,7 @@ from hived_client._version import __version__
 from hived_client.doors.beat import INTERVAL as BEAT_INTERVAL
 from hived_client.doors.boot import boot_id
 from hived_client.doors.paths import Places, ensure_folder
+from hived_client.doors.whole import remove_unfinished
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_named
@@ -113,6 +114,8 @@ class App:
         try:
             self._instance.acquire()
             self._prepare_state()
+            for path in (self._places.snapshot, self._places.last_known, self._places.breadcrumb):
+                remove_unfinished(path)
             await self._assemble()
             # Before anybody can connect: whoever finds the socket finds a World beside it.
             self._publisher.publish()

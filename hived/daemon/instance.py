@@ -16,7 +16,7 @@ import struct
 import msgspec
 
 from hived_client.doors.paths import Places, ensure_folder, unwritable
-from hived_client.doors.whole import write_whole
+from hived_client.doors.whole import remove_unfinished, write_whole
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import fault
 
@@ -73,11 +73,9 @@ class Instance:
     def bind(self) -> socket.socket:
         """Bind under a temporary name and rename it into place; return the listening socket."""
         path = self._places.socket
-        temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}")
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass
+        beside = os.path.join(os.path.dirname(path), "")
+        temporary = f"{beside}.{os.getpid()}"  # short: a socket's path may have no more than some 100 bytes
+        remove_unfinished(beside)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(temporary)

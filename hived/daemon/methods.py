@@ -35,6 +35,9 @@ LONGEST_WAIT = 60.0
 A_MOMENT = 0.25
 """Seconds for which a no needs no other look: whoever asks in a loop must not become the server's load."""
 
+HANGING = ("unreachable", "starting", "loading", "unknown")
+"""States in which a look may take long without anything being otherwise than it was."""
+
 P = TypeVar("P", bound=msgspec.Struct)
 
 
@@ -97,7 +100,7 @@ class Methods:
             late = await self._look_again(asked)
             self._publish()
             found = self._store.answer(asked.question)
-            if late and isinstance(found, Target):
+            if late:
                 found = self._unconfirmed(found, asked)
         if isinstance(found, Target):
             return Resolved(
@@ -167,19 +170,30 @@ class Methods:
             await self._fleet.refresh(waited)
         return patience.cancelled_caught
 
-    def _unconfirmed(self, found: Target, asked: ResolveParams) -> Answer:
-        """A yes that the look should have confirmed: with a warning, or a no if a new look was asked for."""
-        if asked.fresh:
+    def _unconfirmed(self, found: Answer, asked: ResolveParams) -> Answer:
+        """What the look should have confirmed: a yes with a warning, or a no if a new look was asked for."""
+        name = found.endpoint or ""
+        if asked.fresh and (isinstance(found, Target) or self._is_disproved(name)):
             problem = fault(
                 "deadline",
-                what=f"a new look at {found.endpoint}",
+                what=f"a new look at {name}",
                 seconds=_bounded(asked.timeout),
-                endpoint=found.endpoint,
-                model=found.name,
+                endpoint=name,
+                model=found.name if isinstance(found, Target) else asked.question.model,
             )
-            return Refusal(fault=problem, endpoint=found.endpoint)
+            return Refusal(fault=problem, endpoint=name)
+        if isinstance(found, Refusal):
+            return found
         old = fault("facts.old", endpoint=found.endpoint, age=self._store.age(found.endpoint))
         return msgspec.structs.replace(found, warnings=(*found.warnings, old))
+
+    def _is_disproved(self, name: str) -> bool:
+        """Tell whether a look that takes long shows by that alone that an endpoint is not as it was.
+
+        What is down refuses at once, and what answers answers at once: only what hangs may still hang.
+        """
+        endpoint = self._store.endpoint(name)
+        return endpoint is not None and endpoint.state not in HANGING
 
     def _is_settled(self, found: Answer) -> bool:
         """Tell whether a look could not show anything else: a young yes, or a no of this very moment."""

@@ -48,7 +48,11 @@ SHELF_AGE = 2.0
 """Seconds before the models on disk are read again for a server that is still down and asked for."""
 
 LATE = 0.05
-"""Seconds before the process is sought that took over the port of one that ended."""
+"""Seconds in which a process that is ending has gone, and another may have its port."""
+
+SEEKS = (0.0, LATE, 1.0)
+"""Seconds before each try to find the process behind a port, where such processes are ours to see: one that
+is just going is not found, and neither is the next one yet."""
 
 log = structlog.get_logger(__name__)
 
@@ -181,6 +185,10 @@ class Monitor:
         self.looks += 1
         began = anyio.current_time()
         outcome = await self._probe.look(endpoint, thorough=thorough)
+        if isinstance(outcome, NoAnswer) and outcome.kind == "broken" and endpoint.state != "failed":
+            # A look is several requests: the server may have ended in the middle, and another have its port.
+            await anyio.sleep(LATE)
+            outcome = await self._probe.look(endpoint, thorough=True)
         latency = anyio.current_time() - began
         circumstances = await self._circumstances(endpoint, outcome)
         current = self._store.endpoint(self.name)
@@ -342,7 +350,11 @@ class Monitor:
             self.poke()
 
         try:
-            await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
+            for pause in SEEKS:
+                await anyio.sleep(pause)
+                await self._processes.watch(*host_and_port(endpoint.url), found=found, told=self.poke)
+                if self._watched or not self._visible:
+                    break
             if self._watched:
                 # Until another process is found the port is knocked at: it may serve on, and die unseen.
                 self._watched = False

@@ -18,12 +18,12 @@ import structlog
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
 from hived.decisions.transitions import complain
-from hived_client.doors.beat import FULL, STOPPED, encode_beat
-from hived_client.doors.paths import Places, is_full
+from hived_client.doors.beat import FULL, STOPPED, UNWRITABLE, encode_beat
+from hived_client.doors.paths import Places, unwritable
 from hived_client.doors.snapshot import WARM, Entry, encode_endpoint, encode_snapshot, read_snapshot
 from hived_client.doors.whole import write_whole
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.world import CALLABLE, Endpoint, World
 
 COALESCE = 0.05
@@ -51,7 +51,7 @@ class Publisher:
         self._remembered = -1
         self._beat_fd = -1
         self._failing = False
-        self._full: dict[str, Fault] = {}
+        self._troubles: dict[str, Fault] = {}
         self.writes = 0
         self.turns = 0
 
@@ -117,8 +117,9 @@ class Publisher:
     def beat(self, *, flags: int = 0) -> None:
         """Say that the daemon lives."""
         current = self._published == self._store.world.generation
-        if self._places.folder in self._full:
-            flags |= FULL
+        trouble = self._troubles.get(self._places.folder)
+        if trouble is not None:
+            flags |= FULL if trouble.code == "disk.full" else UNWRITABLE
         data = encode_beat(
             generation=max(0, self._published),
             at_ns=self._clock.since_boot_ns(),
@@ -200,25 +201,25 @@ class Publisher:
         return None
 
     def _fail(self, error: OSError) -> None:
-        if not self._failing:
-            log.warning("snapshot.unwritable", path=self._places.folder, why=error.strerror)
         self._failing = True
         self._tell(self._places.folder, error)
 
     def _tell(self, folder: str, error: OSError | None) -> None:
-        """Put into the World that a disk is full, or that it no longer is.
+        """Put into the World that a folder cannot be written, or that it can be again.
 
-        The snapshot cannot say so of its own disk: the beat, which has its room already, has a flag for it.
+        The snapshot cannot say so of its own folder: the beat, which has its room already, has flags for it.
         """
-        before = dict(self._full)
-        if error is not None and is_full(error):
-            self._full[folder] = fault("disk.full", path=folder)
-        elif error is None:
-            self._full.pop(folder, None)
-        if self._full != before:
-            log.warning("disk.full" if folder in self._full else "disk.has_room", path=folder)
-            troubles = tuple(self._full.values())
-            self._store.update(lambda world: complain(world, troubles))
+        before, now = self._troubles.get(folder), None if error is None else unwritable(folder, error)
+        if before == now:
+            return
+        if now is None:
+            del self._troubles[folder]
+            log.warning("folder.writable", path=folder)
+        else:
+            self._troubles[folder] = now
+            log.warning(now.code, path=folder, why=now.message)
+        troubles = tuple(self._troubles.values())
+        self._store.update(lambda world: complain(world, troubles))
 
 
 def read_last_known(path: str) -> World | None:

@@ -69,6 +69,10 @@ class SystemProcesses:
         self, host: str, port: int, *, found: Callable[[], None], told: Callable[[], None]
     ) -> None:
         pid = await self.listener(host, port)
+        if pid is not None and identify(pid) is None:
+            # It was found a moment ago, for another question, and has gone: another may have its port.
+            self._found.pop((host, port), None)
+            pid = await self.listener(host, port)
         self._found.pop((host, port), None)  # when this one has gone, another is to be sought
         identity = identify(pid) if pid is not None else None
         if pid is None or identity is None:

@@ -45,6 +45,8 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Silence
     why: str = ""
+    cut: bool = False
+    """Whether the connection ended in the middle: whoever was there may have gone."""
 
 
 Outcome = Heard | Locked | Stranger | NoAnswer

@@ -26,6 +26,11 @@ LOOK_TIMEOUT = 1.0
 """Seconds for a whole answer to a look at this device; a server that is alive answers in milliseconds."""
 FAR_TIMEOUT = 3.0
 """Seconds for a whole answer from another machine."""
+HELD = 0.02
+"""Seconds by which a deadline is missed where we ourselves were held (SIGSTOP, a machine that does not get to
+us): the server may have answered long ago, and is asked again."""
+TRIES = 5
+"""Times that a server is asked because of that, at most."""
 SMALL = 64 * 1024
 """Bytes that a health answer may have."""
 MEDIUM = 1024 * 1024
@@ -50,9 +55,9 @@ _HEADERS = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": 
 class Unusable(Exception):
     """There was no answer that can be used; ``outcome`` says how."""
 
-    def __init__(self, kind: Silence, why: str) -> None:
+    def __init__(self, kind: Silence, why: str, *, cut: bool = False) -> None:
         super().__init__(why)
-        self.outcome = NoAnswer(kind=kind, why=why)
+        self.outcome = NoAnswer(kind=kind, why=why, cut=cut)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +138,18 @@ class Http:
     async def _whole(
         self, method: str, url: str, content: bytes | None, *, limit: int, timeout: float, key: str | None
     ) -> Answer:
+        for _ in range(TRIES):
+            until = anyio.current_time() + timeout
+            try:
+                return await self._whole_once(method, url, content, limit=limit, timeout=timeout, key=key)
+            except TimeoutError:
+                if anyio.current_time() - until < HELD:
+                    break
+        raise Unusable("silent", f"no whole answer within {timeout:g} s")
+
+    async def _whole_once(
+        self, method: str, url: str, content: bytes | None, *, limit: int, timeout: float, key: str | None
+    ) -> Answer:
         self.requests += 1
         body, cost = bytearray(), 0
 
@@ -142,14 +159,11 @@ class Http:
             body.extend(chunk)
             return len(body) <= limit and cost <= limit + PIECE
 
-        try:
-            with anyio.fail_after(timeout):
-                async with self._stream(url, key=key, method=method, content=content) as response:
-                    if not await _read(response, take):
-                        raise Unusable("broken", f"its answer is longer than {limit} bytes")
-                    return Answer(status=response.status_code, headers=response.headers, body=bytes(body))
-        except TimeoutError as error:
-            raise Unusable("silent", f"no whole answer within {timeout:g} s") from error
+        with anyio.fail_after(timeout):
+            async with self._stream(url, key=key, method=method, content=content) as response:
+                if not await _read(response, take):
+                    raise Unusable("broken", f"its answer is longer than {limit} bytes")
+                return Answer(status=response.status_code, headers=response.headers, body=bytes(body))
 
     @asynccontextmanager
     async def _stream(
@@ -221,6 +235,8 @@ def _unusable(error: Exception) -> Unusable:
             return Unusable("refused", "connection refused")
         if any(isinstance(cause, socket.gaierror) for cause in causes):
             return Unusable("dns", "the name is not known")
+        if any(isinstance(cause, ConnectionError) for cause in causes):
+            return _hung_up()  # it was ended before its side had taken the connection
         # The error's own words are but that every address was tried; what the system says is behind it.
         told = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "")
         return Unusable("unreachable", (told[:1].lower() + told[1:200]) or _words(error))
@@ -231,9 +247,15 @@ def _unusable(error: Exception) -> Unusable:
     if isinstance(error, httpx.LocalProtocolError | UnicodeError):
         # Its own words would quote the header, and with it the key.
         return Unusable("broken", "the request cannot be written as HTTP")
+    if isinstance(error, httpx.NetworkError) or "disconnected" in str(error) or "peer closed" in str(error):
+        return _hung_up()
     if isinstance(error, httpx.RemoteProtocolError | httpx.DecodingError):
         return Unusable("broken", "its answer is not HTTP")
     return Unusable("broken", _words(error))
+
+
+def _hung_up() -> Unusable:
+    return Unusable("broken", "it hung up before its answer was whole", cut=True)
 
 
 def _words(error: Exception) -> str:

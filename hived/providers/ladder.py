@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from hived.decisions.outcomes import Stranger
+from hived.decisions.outcomes import NoAnswer, Stranger
 from hived.providers.fields import inner, is_object, text
 from hived.providers.fingerprint import header_of, is_llamacpp, openai_models, owner_of, phrase
 from hived.providers.http import MEDIUM, SMALL, Answer, Http, Unusable
@@ -46,19 +46,27 @@ async def name_product(http: Http, url: str, *, timeout: float) -> str:
 
 async def identify_stranger(
     http: Http, endpoint: Endpoint, *, timeout: float, name: str | None = None
-) -> Stranger:
+) -> Stranger | NoAnswer:
     """Say what a server that is not the expected one seems to be, and what it serves, if that is usable.
+
+    Where nobody is there any more at the end, that is what is said: it may have been the expected one.
 
     The whole ladder is climbed once: as long as it stays a stranger, what it seemed to be is believed.
     ``name``: what ``name_product`` has just said, where it was asked already.
     """
     known = seemed(endpoint) if name is None else phrase(name)
     seems = phrase(await name_product(http, endpoint.url, timeout=timeout)) if known is None else known
-    try:
-        listing = await http.get(f"{endpoint.url}/v1/models", limit=MEDIUM, timeout=timeout)
-    except Unusable:
-        return Stranger(seems=seems)
-    return Stranger(seems=seems, models=openai_models(listing))
+    for _ in range(2):  # whoever hangs up may hang up on everybody, or have just gone
+        try:
+            listing = await http.get(f"{endpoint.url}/v1/models", limit=MEDIUM, timeout=timeout)
+        except Unusable as error:
+            if error.outcome.kind == "refused":
+                return error.outcome
+            if not error.outcome.cut:
+                break
+        else:
+            return Stranger(seems=seems, models=openai_models(listing))
+    return Stranger(seems=seems)
 
 
 def seemed(endpoint: Endpoint) -> str | None:

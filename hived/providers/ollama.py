@@ -136,7 +136,7 @@ class Ollama:
         kept = {name: m for name, m in known.items() if name in running or not _is_left_over(m)}
         return Heard(state="ready", models=_merged(kept, running))
 
-    async def _glance_at_stranger(self, endpoint: Endpoint) -> Stranger | None:
+    async def _glance_at_stranger(self, endpoint: Endpoint) -> Stranger | NoAnswer | None:
         """Ask a server that is used although it is another: ``None`` where it is an Ollama now."""
         try:
             if _is_own_status(await self._get(endpoint, "/api/status", SMALL)):
@@ -157,7 +157,8 @@ class Ollama:
                 raise
             # One of them (llama-swap) sends whoever comes to its page.
             found = await self._stranger(endpoint)
-            return found if found.seems or found.models is not None else error.outcome
+            known = isinstance(found, Stranger) and (found.seems or found.models is not None)
+            return found if known else error.outcome
         if greeting.status == 403 and not greeting.body:
             why = "it refuses the name in this address (status 403); a server on loopback answers to few"
             return NoAnswer(kind="broken", why=why)
@@ -179,7 +180,7 @@ class Ollama:
         name = await name_product(self._http, endpoint.url, timeout=timeout_for(endpoint))
         return version if name in ("Ollama", "") else await self._stranger(endpoint, name)
 
-    async def _stranger(self, endpoint: Endpoint, name: str | None = None) -> Stranger:
+    async def _stranger(self, endpoint: Endpoint, name: str | None = None) -> Stranger | NoAnswer:
         return await identify_stranger(self._http, endpoint, timeout=timeout_for(endpoint), name=name)
 
     # What its models say of themselves.

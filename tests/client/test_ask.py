@@ -157,6 +157,43 @@ def test_a_no_of_a_daemon_that_does_not_answer_is_the_files_no(where: Places) ->
     assert (error.code, error.alternatives) == ("model.unknown", ("lab/x",))
 
 
+@pytest.mark.parametrize(
+    ("state", "fresh", "script", "code"),
+    [
+        ("down", False, (REFUSED,), "model.server_down"),
+        ("down", True, (REFUSED,), "model.server_down"),
+        ("down", True, (None,), "daemon.unresponsive"),  # somebody listens there now
+        ("wrong_server", False, (), "server.wrong"),
+        ("wrong_server", True, (), "daemon.unresponsive"),
+        ("unreachable", True, (), "server.unreachable"),  # looking at it takes long, as it would
+    ],
+)
+def test_a_no_of_the_file_that_nobody_confirms_is_said_only_while_it_holds(
+    where: Places, state: Any, fresh: bool, script: tuple[object, ...], code: str
+) -> None:
+    publish(where, world(msgspec.structs.replace(LAB, state=state, reason=None)))
+    error, steps = given(where, SLOW, *script, fresh=fresh)
+    assert isinstance(error, HivedError)
+    assert error.code == code
+    assert kinds(steps) == ["Ask", *["Connect"] * len(script)]
+
+
+def test_a_no_of_the_file_that_is_old_is_not_said(where: Places) -> None:
+    unknown = world(msgspec.structs.replace(LAB, state="wrong_server", reason=None))
+    publish(where, unknown, slots=young(1, 60.0))
+    error, _ = given(where, SLOW)
+    assert isinstance(error, Unavailable)
+    assert error.code == "daemon.unresponsive"
+
+
+def test_a_daemon_that_ended_while_it_was_asked_is_no_daemon(where: Places) -> None:
+    publish(where, WORLD)
+    broken = Unavailable(fault("protocol.broken", why="it was closed"))
+    target, steps = given(where, broken, None, model="lab/new")
+    assert kinds(steps) == ["Ask", "Connect"]
+    assert warned(target) == ["daemon.absent", "model.unverified"]
+
+
 def test_a_refusal_of_a_daemon_without_a_snapshot_is_ours_to_raise(where: Places) -> None:
     write_beat(where)
     error, _ = given(where, Refused(fault("internal", method="resolve")))

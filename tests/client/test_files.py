@@ -12,7 +12,7 @@ import pytest
 
 from hived_client._version import __version__
 from hived_client.doors import boot as module
-from hived_client.doors.beat import FULL, STOPPED
+from hived_client.doors.beat import FULL, STOPPED, UNWRITABLE
 from hived_client.doors.files import Files, accepts, known
 from hived_client.doors.paths import Places, ensure_folder, places, socket_path
 from hived_client.doors.since_boot import since_boot
@@ -268,13 +268,14 @@ def test_a_daemon_of_this_version_or_one_that_is_gone_is_not_complained_of(where
     assert known(Files(where).look(), 0.0).notes == ()
 
 
-def test_a_beat_tells_that_the_snapshots_disk_is_full(where: Places) -> None:
-    publish(where, WORLD, flags=FULL)
+@pytest.mark.parametrize(("flag", "code"), [(FULL, "disk.full"), (UNWRITABLE, "runtime.unwritable")])
+def test_a_beat_tells_that_the_snapshot_cannot_be_written(where: Places, flag: int, code: str) -> None:
+    publish(where, WORLD, flags=flag)
     view = Files(where).look()
     assert view.verdict == "fresh"
     found = known(view, 0.0).problem
     assert found is not None
-    assert (found.code, found.fields["path"]) == ("disk.full", where.folder)
+    assert (found.code, found.fields["path"]) == (code, where.folder)
 
 
 @pytest.mark.parametrize("name", ["snapshot", "beat"])

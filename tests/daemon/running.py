@@ -29,6 +29,9 @@ T = TypeVar("T")
 class Running:
     """``with Running(environment) as daemon: … daemon.client``."""
 
+    module = "hived"
+    """What is run with ``-m``."""
+
     def __init__(
         self,
         environment: Mapping[str, str],
@@ -85,18 +88,22 @@ class Running:
 
     def start(self) -> None:
         """Start the daemon, and wait until it greets unless told not to."""
+        self.begin()
+        if self._wait:
+            self.wait_ready()
+
+    def begin(self) -> None:
+        """Start the daemon, whatever becomes of it."""
         assert self._process is None or self._process.poll() is not None, "the daemon runs already"
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
-                [self._python, "-P", "-m", "hived", "serve", "--backend", self._backend],
+                [self._python, "-P", "-m", self.module, "serve", "--backend", self._backend],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self.environment,
                 start_new_session=True,
             )
-        if self._wait:
-            self.wait_ready()
 
     def wait_ready(self) -> None:
         """Wait until this very process greets."""

@@ -83,6 +83,19 @@ def test_a_new_look_that_was_asked_for_and_did_not_end_is_no_yes(environment: di
             server.continue_process()
 
 
+def test_a_new_look_that_was_asked_for_and_did_not_end_is_no_old_no_either(
+    environment: dict[str, str],
+) -> None:
+    with Silent() as server:
+        port = server.port
+    configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
+    with Running(environment) as daemon:
+        daemon.client.refresh()
+        with Silent(port=port), pytest.raises(NotReady) as error:
+            daemon.client.resolve("llamacpp/m", fresh=True, timeout=0.2)
+        assert error.value.code in ("deadline", "server.silent")
+
+
 def test_who_asks_in_a_loop_for_what_is_not_there_is_no_load_for_the_server(
     environment: dict[str, str],
 ) -> None:

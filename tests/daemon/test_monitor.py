@@ -236,6 +236,19 @@ async def test_the_end_of_the_process_is_cause_to_look_at_once() -> None:
         assert bench.server.times() == [0.0, 0.0, 15.0, 20.5]
 
 
+async def test_a_process_that_is_not_found_at_once_is_sought_again_where_one_was_ever_seen() -> None:
+    async with watching(FakeServer(visible=True)) as bench:
+        server = bench.server
+        await bench.until(20.5)
+        server.visible = False  # the next one is not seen yet when the first has ended
+        ended, server.ended = server.ended, anyio.Event()
+        ended.set()
+        await bench.until(20.6)
+        server.visible = True
+        await bench.until(24.0)
+        assert bench.monitor.statistics()["watched"]
+
+
 async def test_a_port_that_another_process_took_over_is_never_left_unwatched() -> None:
     async with watching(FakeServer(visible=True)) as bench:
         await bench.until(20.5)
@@ -455,6 +468,23 @@ async def test_a_change_of_state_is_logged_once_and_a_look_that_changes_nothing_
         ("endpoint.changed", "unknown", "ready"),
         ("endpoint.changed", "ready", "down"),
     ]
+
+
+async def test_a_server_that_ended_in_the_middle_of_a_look_is_down_and_not_broken() -> None:
+    server = FakeServer(outcome=NoAnswer(kind="broken", cut=True), takes=0.01)
+    async with watching(server) as bench:
+        await bench.until(0.005)
+        server.outcome = REFUSED
+        await bench.until(1.0)
+        assert (bench.endpoint.state, server.times()) == ("down", [0.0, 0.06])
+
+
+async def test_a_server_that_is_broken_is_looked_at_twice_and_believed() -> None:
+    async with watching(FakeServer(outcome=NoAnswer(kind="broken"))) as bench:
+        await bench.until(1.0)
+        assert (bench.endpoint.state, bench.server.times()) == ("failed", [0.0, 0.05])
+        await bench.until(2.5)
+        assert len(bench.server.looks) == 3, "known to be broken, it is looked at once"
 
 
 async def test_a_monitor_says_how_it_fares() -> None:

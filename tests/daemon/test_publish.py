@@ -157,8 +157,14 @@ def test_what_is_no_full_disk_is_not_called_one(publisher: Publisher, store: Sto
     os.chmod(where.folder, 0o700)
     os.mkdir(where.snapshot)
     publisher.publish()
-    assert store.world.problems == ()
+    assert [problem.code for problem in store.world.problems] == ["runtime.unwritable"]
     assert publisher.statistics()["failing"]
+    told = known(Files(where).look(), 0.0).problem
+    assert told is not None
+    assert told.code == "runtime.unwritable"
+    os.rmdir(where.snapshot)
+    publisher.publish()
+    assert store.world.problems == ()
 
 
 def test_a_flush_writes_what_is_not_written_and_else_only_beats(

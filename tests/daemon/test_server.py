@@ -230,17 +230,6 @@ def test_who_says_nothing_or_dribbles_is_closed_after_two_seconds(daemon: Runnin
 
 
 @pytest.mark.stress
-def test_200_connections_at_once_are_served(daemon: Running) -> None:
-    with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(connected(daemon.where, HELLO)) for _ in range(200)]
-        for peer in peers:
-            peer.sendall(request("statistics"))
-        for peer in peers:
-            assert read_message(peer, 2)[1]["id"] == 1
-        assert daemon.client.greet().pid == daemon.pid
-
-
-@pytest.mark.stress
 def test_who_never_reads_is_let_go_and_keeps_nobody_waiting(daemon: Running) -> None:
     with connected(daemon.where, HELLO) as deaf:
         deaf.settimeout(0.5)

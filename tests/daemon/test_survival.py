@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -102,49 +101,6 @@ def test_a_daemon_that_was_killed_leaves_nothing_in_the_way(environment: dict[st
 
 
 @pytest.mark.stress
-def test_kill_9_at_random_moments_of_the_start(environment: dict[str, str]) -> None:
-    configure(environment, llamacpp_at("http://127.0.0.1:9"))
-    chance = random.Random(7)
-    daemon = Running(environment, wait=False)
-    try:
-        for _ in range(25):
-            daemon.start()
-            stop = time.monotonic() + chance.uniform(0.0, 0.7)
-            while time.monotonic() < stop:
-                with contextlib.suppress(HivedError):
-                    daemon.client.resolve("llamacpp/x", fresh=True)
-                daemon.client.world()
-            daemon.kill()
-        daemon.start()
-        daemon.wait_ready()
-        assert daemon.client.refresh() > 0
-        assert serving(environment) == [daemon.pid]
-        assert sorted(os.listdir(daemon.where.folder)) == ["beat", "hived.sock", "lock", "snapshot"]
-    finally:
-        daemon.close()
-
-
-@pytest.mark.stress
-def test_kill_9_while_it_publishes(environment: dict[str, str]) -> None:
-    daemon = Running(environment, wait=False)
-    try:
-        for number in range(10):
-            configure(environment)
-            daemon.start()
-            daemon.wait_ready()
-            for port in range(1, 20 + number):
-                configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
-                daemon.process.send_signal(signal.SIGHUP)
-                daemon.client.world()
-            daemon.kill()
-            assert daemon.client.world().problem is None
-        daemon.start()
-        daemon.wait_ready()
-    finally:
-        daemon.close()
-
-
-@pytest.mark.stress
 def test_kill_9_while_it_starts_a_server(environment: dict[str, str]) -> None:
     model = speaking()
     configure(environment)
@@ -195,9 +151,8 @@ def command_of(pid: int) -> str:
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_server_that_is_killed_hangs_comes_back_or_is_replaced_is_told_in_time(
-    environment: dict[str, str], backend: str, told: list[str]
+    environment: dict[str, str], told: list[str]
 ) -> None:
     pytest.importorskip("xllamacpp")
     pytest.importorskip("gguf")
@@ -205,13 +160,13 @@ def test_a_server_that_is_killed_hangs_comes_back_or_is_replaced_is_told_in_time
 
     with LlamaCpp() as server:
         configure(environment, llamacpp_at(server.url))
-        with Running(environment, backend=backend) as daemon:
+        with Running(environment) as daemon:
             client = daemon.client
 
             def wait_state(*states: str, within: float) -> None:
                 begun = time.monotonic()
                 wait_until(lambda: state_of(client) in states, lambda: state_of(client), deadline=within)
-                told.append(f"{backend}: {states[0]} told after {since(begun) * 1000:.0f} ms")
+                told.append(f"{states[0]} told after {since(begun) * 1000:.0f} ms")
 
             wait_state("ready", within=5.0)
             assert client.resolve(MODEL).api_base == f"{server.url}/v1"
@@ -348,12 +303,11 @@ def test_what_lies_in_the_way_is_named(environment: dict[str, str], where: Place
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_folder_that_disappears_comes_back(
-    environment: dict[str, str], where: Places, backend: str, told: list[str]
+    environment: dict[str, str], where: Places, told: list[str]
 ) -> None:
     configure(environment, llamacpp_at("http://127.0.0.1:9"))
-    with Running(environment, backend=backend) as daemon, Connection(where, 2.0) as kept:
+    with Running(environment) as daemon, Connection(where, 2.0) as kept:
         daemon_id = kept.greet(2.0).daemon_id
 
         def comes_back() -> bool:
@@ -379,7 +333,7 @@ def test_a_folder_that_disappears_comes_back(
             begun = time.monotonic()
             wait_until(is_whole)
             wait_until(comes_back, lambda: daemon.log[-2000:], deadline=5.0)
-            told.append(f"{backend}: {name} back after {since(begun):.2f} s")
+            told.append(f"{name} back after {since(begun):.2f} s")
             assert since(begun) < 5.0
         kept.call("statistics", Nothing(), dict[str, object], 2.0)
         assert "Traceback" not in daemon.log
@@ -468,106 +422,6 @@ def test_a_last_known_world_that_is_damaged_is_put_aside(environment: dict[str, 
         with Running(environment) as daemon:
             assert Path(f"{where.last_known}.corrupt").read_bytes() == data
             assert daemon.terminate() == 0
-
-
-# The disk, and descriptors
-
-
-@contextlib.contextmanager
-def tiny_disk(path: Path) -> Iterator[Path]:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "hv-tiny", str(path)], check=False
-    )
-    if done.returncode:
-        pytest.skip("this root may not mount")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-@pytest.mark.stress
-@pytest.mark.skipif(not ROOT, reason="only root can mount a small disk")
-@pytest.mark.parametrize("which", ["run", "state"])
-def test_a_full_disk_is_survived_and_forgotten(environment: dict[str, str], home: Path, which: str) -> None:
-    configure(environment)
-    with tiny_disk(home / which) as disk:
-        log = disk / "daemon.log"
-        with Running(environment, log=str(log)) as daemon:
-            filler = disk / "filler"
-            with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(b"x" * 512)
-            for port in range(1, 30):
-                configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
-                daemon.process.send_signal(signal.SIGHUP)
-                time.sleep(0.02)  # each reload is to be one of its own
-            with pytest.raises(HivedError):
-                for _ in daemon.client.start("llamacpp", model="/nowhere.gguf"):
-                    pass
-            if which == "run":
-                wait_until(lambda: daemon.client.statistics()["publisher"]["failing"])
-            assert daemon.client.refresh() > 0
-            with pytest.raises(NotReady) as no:
-                daemon.client.resolve("llamacpp/x", timeout=1.0)
-            assert no.value.code == "server.down"
-            filler.unlink()
-            wait_until(lambda: not daemon.client.statistics()["publisher"]["failing"])
-            wait_until(lambda: endpoint_of(daemon.another()).url == "http://127.0.0.1:29", deadline=5.0)
-            wait_until(lambda: state_of(daemon.another()) == "down", deadline=5.0)
-            assert daemon.terminate() == 0
-
-
-@pytest.mark.stress
-@pytest.mark.skipif(not ROOT, reason="only root can mount a small disk")
-def test_a_state_folder_that_cannot_be_written_costs_memory_and_nothing_else(
-    environment: dict[str, str], home: Path
-) -> None:
-    model = speaking()
-    configure(environment)
-    with tiny_disk(home / "state") as disk:
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        with Running(environment) as daemon:
-            assert daemon.client.refresh() > 0
-            with pytest.raises(HivedError) as caught:
-                for _ in daemon.client.start("llamacpp", model=model, timeout=10.0):
-                    pass
-            assert caught.value.code != "internal", daemon.log[-3000:]
-            assert [pid for pid in mentioning(f"HOME={home}") if "--port" in command_of(pid)] == []
-            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-            for step in daemon.client.start("llamacpp", model=model, timeout=20.0):
-                last = step
-            assert daemon.client.stop("llamacpp").endpoints
-            assert last is not None
-
-
-@pytest.mark.stress
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_descriptors_that_run_out_come_back(environment: dict[str, str], backend: str) -> None:
-    configure(environment, llamacpp_at("http://127.0.0.1:9"))
-    with Running(environment, backend=backend) as daemon:
-        used = len(os.listdir(f"/proc/{daemon.pid}/fd"))
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used + 5, used + 5))
-        with contextlib.ExitStack() as stack:
-            for _ in range(30):
-                with contextlib.suppress(HivedError):
-                    stack.enter_context(Connection(daemon.where, 1.0))
-            for port in range(1, 5):
-                configure(environment, llamacpp_at(f"http://127.0.0.1:{port}"))
-                daemon.process.send_signal(signal.SIGHUP)
-                time.sleep(0.1)  # let it stumble
-            assert daemon.process.poll() is None, daemon.log[-3000:]
-        wait_until(lambda: daemon.client.refresh(timeout=1.0) > 0 if answers(daemon) else False)
-        wait_until(lambda: endpoint_of(daemon.another()).url == "http://127.0.0.1:4", deadline=5.0)
-        wait_until(lambda: state_of(daemon.another()) == "down", deadline=20.0)
-
-
-def answers(daemon: Running) -> bool:
-    try:
-        return daemon.client.greet(timeout=1.0).pid == daemon.pid
-    except HivedError:
-        return False
 
 
 # What it never holds and never says

@@ -27,6 +27,7 @@ from tests.client.conversations import silent
 from tests.client.fake_daemon import fake_daemon
 from tests.client.publishing import publish, young
 from tests.daemon.running import Running, configure, llamacpp_at, wait_until
+from tests.daemon.small_disk import OnSmallDisk
 from tests.faults.asking import Shared, at, one, problem, raised, resolved, settled, warning
 from tests.faults.provoking import provokes
 from tests.servers.strangers import LyingLlamaCpp
@@ -179,49 +180,6 @@ def test_it_ends(environment: dict[str, str]) -> Fault:
         daemon.terminate()
         listener.join(10.0)
     return told[0]
-
-
-class OnSmallDisk(Running):
-    """A daemon that has one of its folders on a disk of its own, of a few kilobytes."""
-
-    def __init__(self, environment: Mapping[str, str], folder: str, kilobytes: int) -> None:
-        super().__init__(environment)
-        self.folder = folder
-        self._mount = f"mount -t tmpfs -o mode=0700,size={kilobytes}k none '{folder}' && exec \"$@\""
-
-    def start(self) -> None:
-        os.makedirs(self.folder, 0o700)
-        command = (sys.executable, "-P", "-m", "hived", "serve")
-        with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(
-                ["unshare", "-Urm", "sh", "-c", self._mount, "sh", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-            )
-
-    def fill(self) -> None:
-        """Write to the disk until there is no room."""
-        with contextlib.suppress(OSError), open(self.seen("filling"), "wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-
-    def seen(self, name: str) -> str:
-        """Return the path by which somebody outside sees a file on the small disk."""
-        return f"/proc/{self.pid}/root{self.folder}/{name}"
-
-
-@pytest.fixture
-def may_mount() -> None:
-    """Skip where this user may not have a disk of its own."""
-    probe = ["unshare", "-Urm", "sh", "-c", "mount -t tmpfs -o size=16k none /mnt"]
-    try:
-        allowed = subprocess.run(probe, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    if not allowed:
-        pytest.skip("no user namespaces: a small disk cannot be mounted")
 
 
 @provokes("disk.full", "the disk of the state folder is full")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import anyio
@@ -177,6 +178,26 @@ async def test_what_is_no_answer_says_how(http: Http, stranger: type[Silent], ki
         began = anyio.current_time()
         assert (await unusable(http, server.url, timeout=0.15)).kind == kind
         assert anyio.current_time() - began < 2.0
+
+
+async def test_who_was_held_over_a_deadline_asks_again(http: Http) -> None:
+    with Silent() as hangs, Says(b"{}") as server:
+
+        async def hold() -> None:
+            time.sleep(0.3)  # the whole loop, as a SIGSTOP would
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold)
+            assert (await http.get(server.url, limit=SMALL, timeout=0.15)).status == 200
+        assert http.requests == 2
+        assert (await unusable(http, hangs.url, timeout=0.15)).kind == "silent"
+
+
+@pytest.mark.parametrize("stranger", [HalfResponse, Resets])
+async def test_who_hangs_up_is_told_from_who_says_nonsense(http: Http, stranger: type[Silent]) -> None:
+    with stranger() as server, GzipBomb() as other:
+        assert (await unusable(http, server.url)).cut
+        assert not (await unusable(http, other.url)).cut
 
 
 async def test_a_port_without_a_server_is_refused(http: Http) -> None:

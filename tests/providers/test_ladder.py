@@ -8,7 +8,7 @@ import anyio
 import msgspec
 import pytest
 
-from hived.decisions.outcomes import Stranger
+from hived.decisions.outcomes import NoAnswer, Stranger
 from hived.providers.fingerprint import header_of, owner_of, phrase
 from hived.providers.http import Answer, Http
 from hived.providers.ladder import GENERIC, identify_stranger, name_product
@@ -141,6 +141,7 @@ async def test_a_stranger_is_named_and_its_models_are_listed(http: Http) -> None
     with OpenAiCompatible() as server:
         found = await identify_stranger(http, stranger(server.url), timeout=5.0)
 
+        assert isinstance(found, Stranger)
         assert found.seems == phrase(GENERIC)
         assert [model.name for model in found.models or ()] == ["m"]
 
@@ -152,8 +153,17 @@ async def test_what_a_stranger_seemed_to_be_is_believed_while_it_stays_one(http:
 
         found = await identify_stranger(http, same, timeout=5.0)
 
+        assert isinstance(found, Stranger)
         assert found.seems == " (it seems to be Jan)"
         assert server.requests == [("GET", "/v1/models")]
+
+
+async def test_who_has_gone_meanwhile_is_no_stranger(http: Http) -> None:
+    with OpenAiCompatible() as server:
+        gone = server.url
+    found = await identify_stranger(http, stranger(gone), timeout=5.0)
+    assert isinstance(found, NoAnswer)
+    assert found.kind == "refused"
 
 
 @pytest.mark.parametrize("kind", [Silent, HugeBody])

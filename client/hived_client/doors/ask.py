@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from hived_client.doors.files import Files, View
+from hived_client.doors.files import Files, View, accepts
 from hived_client.doors.wire import ResolveParams
 from hived_client.errors import HivedError, NotReady, Refused, Unavailable
 from hived_client.resolution import (
@@ -171,12 +171,10 @@ def _startable(view: View, refusal: Refusal) -> str | None:
     Only what does not answer yet, on this device: what is being started is waited for. Whether it is
     installed, whose it is and what it needs is the daemon's to say: it looks again before it starts anything.
     """
-    world = view.snapshot.world() if view.running and view.snapshot is not None else None
-    for endpoint in world.endpoints if world is not None else ():
-        if endpoint.name == refusal.endpoint:
-            may = endpoint.locality == "device" and endpoint.state in ("down", "starting", "loading")
-            return endpoint.name if may else None
-    return None
+    endpoint = _known_endpoint(view, refusal.endpoint) if view.running else None
+    if endpoint is None or endpoint.locality != "device":
+        return None
+    return endpoint.name if endpoint.state in ("down", "starting", "loading") else None
 
 
 def _timed(problem: Fault) -> Fault:
@@ -204,19 +202,7 @@ def _from_daemon(
             ResolveParams(question=question, fresh=options.fresh, timeout=options.timeout), options.timeout
         )
     except (Unavailable, Refused) as error:
-        if error.code == "daemon.not_running":
-            # It ended after its last beat: the same as no daemon.
-            if options.start:
-                yield Ensure()
-                again = msgspec.structs.replace(options, start=False)
-                return (yield from _from_daemon(files, files.look(), question, again))
-            gone = msgspec.structs.replace(view, verdict="absent")
-            return (yield from _from_memory(gone, question, options))
-        if error.code in ("params.invalid", "question.invalid"):
-            raise
-        if from_file is None:
-            raise Unavailable(error.fault) from error
-        return _despite(view, from_file, error)
+        return (yield from _unanswered(files, view, question, options, from_file, error))
     found = resolved.target or resolved.refusal
     if found is None:
         raise Unavailable(fault("protocol.broken", why="an answer is neither yes nor no"))
@@ -225,10 +211,65 @@ def _from_daemon(
     return found, resolved.age, ()
 
 
-def _despite(view: View, found: Answer, error: HivedError) -> _Found:
+def _unanswered(
+    files: Files,
+    view: View,
+    question: Question,
+    options: Options,
+    from_file: Answer | None,
+    error: HivedError,
+) -> Generator[Step, Any, _Found]:
+    """There seemed to be a daemon, and it did not answer: say what can be said without it, or raise."""
+    broke = error.code == "protocol.broken"
+    if error.code == "daemon.not_running" or (broke and not accepts(view.places.socket)):
+        # It ended after its last beat, or while it was asked: the same as no daemon.
+        if options.start:
+            yield Ensure()
+            again = msgspec.structs.replace(options, start=False)
+            return (yield from _from_daemon(files, files.look(), question, again))
+        gone = msgspec.structs.replace(view, verdict="absent")
+        return (yield from _from_memory(gone, question, options))
+    if error.code in ("params.invalid", "question.invalid"):
+        raise error
+    if broke and not isinstance(from_file, Target):
+        # It ended while it was asked, and another is there already, which has not looked yet.
+        found, age, notes = yield from _from_memory(view, question, options)
+        return found, age, (*notes, fault("daemon.unresponsive", why=error.message))
+    if from_file is None:
+        raise Unavailable(error.fault) from error
+    if isinstance(from_file, Refusal):
+        yield from _confirm(view, from_file, options, error)
+        return from_file, None, ()
+    return _despite(view, from_file, error)
+
+
+def _confirm(view: View, found: Refusal, options: Options, error: HivedError) -> Generator[Step, Any, None]:
+    """The daemon is there and did not answer: let a no of the file pass if it still holds, else raise.
+
+    Unlike a yes, a no carries no warning. What was down is knocked at. Anything else is believed while it is
+    young; where a new look was wanted only if that takes long, as looking at what does not answer does.
+    """
+    endpoint = _known_endpoint(view, found.endpoint)
+    if endpoint is None:
+        return
+    if endpoint.state == "down":
+        host, port = address(endpoint.url)
+        why = yield Connect(host, port, options.timeout)
+        holds = why is not None
+    else:
+        hangs = endpoint.state in ("unreachable", "starting", "loading")
+        holds = view.is_young(endpoint.name) and (hangs or not options.fresh)
+    if not holds:
+        raise Unavailable(error.fault) from error
+
+
+def _known_endpoint(view: View, name: str | None) -> Endpoint | None:
+    world = view.snapshot.world() if view.snapshot is not None else None
+    return next((each for each in world.endpoints if each.name == name), None) if world is not None else None
+
+
+def _despite(view: View, found: Target, error: HivedError) -> _Found:
     """The daemon is there and did not answer: say what the file says, and that it is only that."""
-    if isinstance(found, Refusal):
-        return found, None, ()
     age = view.age(found.endpoint)
     silent = error.code == "daemon.unresponsive"
     notes = [error.fault if silent else fault("daemon.unresponsive", why=error.message.rstrip("."))]

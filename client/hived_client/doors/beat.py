@@ -31,6 +31,9 @@ STOPPED = 1
 FULL = 4
 """Flag: the disk is full, so the snapshot beside this beat is an old one."""
 
+UNWRITABLE = 8
+"""Flag: the same for another reason, which the daemon's log and its World have."""
+
 INTERVAL = 0.5
 """Seconds between two beats."""
 YOUNG = 1.5

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from hived_client._version import __version__
-from hived_client.doors.beat import FULL, Beat, BeatReader, Seen, verdict_of
+from hived_client.doors.beat import FULL, UNWRITABLE, Beat, BeatReader, Seen, verdict_of
 from hived_client.doors.paths import Places, candidates
 from hived_client.doors.since_boot import since_boot
 from hived_client.doors.snapshot import Snapshot, read_snapshot
@@ -200,8 +200,11 @@ def known(view: View, wall: float) -> Known:
         age = max(0.0, view.now - view.beat.at)
     seen = {endpoint.name: _seen_at(view, endpoint, wall) for endpoint in world.endpoints}
     problem = view.problem
-    if view.running and view.beat is not None and view.beat.flags & FULL:
+    flags = view.beat.flags if view.running and view.beat is not None else 0
+    if flags & FULL:
         problem = fault("disk.full", path=view.places.folder)
+    elif flags & UNWRITABLE:
+        problem = fault("runtime.unwritable", path=view.places.folder, why="hived's log says why")
     return Known(
         world=world,
         verdict=view.verdict,
