@@ -22,6 +22,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     err: str
     is_late: bool = False
     """Whether it was ended because its time was over."""
+    left: int | None = None
+    """Its number, where the kernel holds it and it was left behind."""
 
 
 def run_bounded(
@@ -54,9 +56,10 @@ def run_bounded(
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-        if process.returncode is None:
+        left = process.pid if process.returncode is None else None
+        if left is not None:
             process.returncode = -signal.SIGKILL  # nobody waits for what the kernel holds
-        return Done(code=-signal.SIGKILL, out="", err="", is_late=True)
+        return Done(code=-signal.SIGKILL, out="", err="", is_late=True, left=left)
     return Done(code=process.returncode, out=_text(out), err=_text(err))
 
 

@@ -411,6 +411,14 @@ CATALOGUE: dict[str, Row] = {
         "{path} may not be opened by user {user}, so models run on the CPU.",
         ("sudo usermod -aG render,video {user}",),
     ),
+    "gpu.driver_old": Row(
+        "The driver of {gpu} is too old for {what}, so models run on the CPU: it has version {version}.",
+        ("{mend}", "sudo ubuntu-drivers install"),
+        wsl=("explorer.exe https://www.nvidia.com/drivers",),
+    ),
+    "gpu.not_passed": Row(
+        "This container cannot see {gpu} of the machine around it, so models run on the CPU.", ("{mend}",)
+    ),
     # The configuration
     "configuration.broken": Row(
         "{path} is not valid JSON (line {line}, column {column}: {why}); the last good one is kept.",
