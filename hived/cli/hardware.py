@@ -38,13 +38,13 @@ def _known(*, again: bool) -> Hardware:
 
 def _look() -> Hardware:
     """Look without a daemon."""
-    from hived.machine.commands import run_bounded
-    from hived.machine.hardware.asking import Asking, measure_memory
+    from hived.machine.hardware.asking import Asking
     from hived.machine.hardware.bandwidth_table import read_table
     from hived.machine.hardware.understanding import understand
 
-    hardware = understand(Asking(os.environ).everything(), read_table())
-    speed = measure_memory(run_bounded, hardware)
+    asking = Asking(os.environ)
+    hardware = understand(asking.everything(), read_table())
+    speed = asking.measure(hardware)
     if speed is None:
         return hardware
     bandwidth = Bandwidth(low=speed, high=speed, source="measured", observed_at=hardware.observed_at)

@@ -35,7 +35,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """What else is known around the cards."""
 
     inside: str | None = None
-    wsl: bool = False
+    distribution: str = ""
+    """The name of the system, by which its packages are called."""
     user: str = ""
     kfd: str = ""
     """``ok``, ``denied``; empty: there is no /dev/kfd."""
@@ -177,13 +178,15 @@ def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
 
 def _nvidia_usable(gpu: Gpu) -> bool | None:
     # What only the list of PCI devices names has no driver of NVIDIA's, or one that nobody could ask.
-    return True if gpu.memory is not None or gpu.compute is not None else None if gpu.asleep else False
+    return gpu.memory is not None or gpu.compute is not None or (gpu.asleep and gpu.driver is not None)
 
 
 def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
     name = gpu.name or {"nvidia": "the NVIDIA card", "amd": "the AMD card", "intel": "the Intel card"}.get(
         gpu.vendor, "the card"
     )
+    if gpu.driver == "vfio-pci":
+        return None  # it was given to a virtual machine
     if gpu.vendor == "nvidia":
         return _nvidia_fault(gpu, name, signs)
     if (gpu.vendor == "amd" and gpu.kind != "integrated") or gpu.compute in AMD_APUS:
@@ -198,7 +201,8 @@ def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
 
 def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
     if signs.too_old:
-        return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server")
+        mend = _install(signs.distribution)
+        return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
     failing = dict(signs.nvidia_failing)
     why = failing.get(gpu.pci) if gpu.pci is not None else None
     if why is not None:
@@ -217,8 +221,23 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
         )
         return fault("gpu.not_passed", gpu=name, mend=mend)
     if signs.nvidia_error:
-        return fault("gpu.driver", gpu=name, why=signs.nvidia_why)
+        installed = _install(signs.distribution)
+        mends = {"DRIVER_NOT_LOADED": "sudo modprobe nvidia", "LIBRARY_NOT_FOUND": installed}
+        return fault("gpu.driver", gpu=name, why=signs.nvidia_why, mend=mends.get(signs.nvidia_error))
     return None
+
+
+def _install(distribution: str) -> str | None:
+    """Return the command that installs the driver, where the system's packages are known."""
+    commands = {
+        "Ubuntu": "sudo ubuntu-drivers install",
+        "Mint": "sudo ubuntu-drivers install",
+        "Debian": "sudo apt install nvidia-driver",
+        "Fedora": "sudo dnf install akmod-nvidia",
+        "Arch": "sudo pacman -Syu nvidia",
+        "openSUSE": "sudo zypper install nvidia-driver-G06-kmp-default",
+    }
+    return next((command for name, command in commands.items() if name in distribution), None)
 
 
 def runs_on(gpus: Sequence[Gpu] | None) -> RunsOn | None:

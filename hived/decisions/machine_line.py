@@ -47,8 +47,10 @@ def _cards(gpus: Sequence[Gpu]) -> str:
         key = (gpu.name or gpu.vendor, gpu.memory, gpu.shared)
         groups[key] = groups.get(key, 0) + 1
     words = []
+    asleep = {gpu.name for gpu in gpus if gpu.asleep}
     for (name, memory, shared), count in groups.items():
         size = "memory unknown" if memory is None else in_gib(memory) + (" each" if count > 1 else "")
+        size += ", asleep" if name in asleep else ""
         words.append(f"{f'{count} × ' if count > 1 else ''}{name} ({size}{' shared' if shared else ''})")
     return ", ".join(words)
 
@@ -72,4 +74,7 @@ def _widest(extensions: Sequence[str]) -> str:
 
 def in_gib(number: int | None) -> str:
     """Say a memory in GiB, as it is on the box."""
-    return "?" if number is None else f"{number / (1 << 30):.3g} GiB"
+    if number is None:
+        return "?"
+    gib = number / (1 << 30)
+    return f"{gib:.3g} GiB" if gib < 1000 else f"{gib / 1024:.3g} TiB"

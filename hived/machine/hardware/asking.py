@@ -111,6 +111,10 @@ class Asking:
         self._given_up.set()
         self._done.put((_GIVEN_UP, {}))
 
+    def measure(self, hardware: Hardware | None) -> float | None:
+        """Measure the memory's bandwidth, in bytes a second; ``None`` where that fails."""
+        return measure_memory(self._run, hardware)
+
     def mark(self) -> str:
         """Return what differs as soon as facts that do not change by themselves may have changed."""
         system = os.uname()

@@ -154,8 +154,21 @@ def _interval(rows: Sequence[Row]) -> Bandwidth | None:
     return Bandwidth(low=min(speeds), high=max(speeds), source="table", note=note)
 
 
+def told_apart(rows: Sequence[Row], gpu: Gpu) -> str | None:
+    """Return the one of a family's names (``Radeon RX 7900 XT/7900 XTX``) that has this card's memory."""
+    if gpu.name is None or "/" not in gpu.name or gpu.memory is None:
+        return gpu.name
+    fitting = [
+        part
+        for part in _alternatives(gpu.name)
+        if any(row.memory and _is_memory(row, gpu) for row in _matching(rows, gpu.vendor, part, None))
+    ]
+    return fitting[0] if len(fitting) == 1 else gpu.name
+
+
 def with_bandwidth(rows: Sequence[Row], gpu: Gpu) -> Gpu:
     """Give a card its bandwidth: what its driver tells, checked against the table, or the table's."""
+    gpu = msgspec.structs.replace(gpu, name=told_apart(rows, gpu))
     listed, live = look_up(rows, gpu), gpu.bandwidth
     if live is None or live.source == "table":
         return msgspec.structs.replace(gpu, bandwidth=listed)

@@ -175,7 +175,7 @@ def _signs(captured: Captured, said: nvidia.Said, listed: Listed) -> Signs:
         error = "LIBRARY_NOT_FOUND"
     return Signs(
         inside=captured.inside,
-        wsl="microsoft" in text(captured.system, "proc/version").lower(),
+        distribution=understand_system(captured.system).name or "",
         user=captured.user,
         kfd=text(captured.cards, "access/dev/kfd"),
         render="denied" if denied else "ok" if renders else "",
@@ -197,7 +197,7 @@ def _bare(device: PciDevice) -> Gpu:
         name=shown_name(device),
         vendor=device.vendor,
         pci=device.address,
-        driver=None if device.vendor == "nvidia" else device.driver,
+        driver=device.driver if device.vendor != "nvidia" or device.driver == "vfio-pci" else None,
         asleep=device.asleep,
         source="/sys/bus/pci",
     )
