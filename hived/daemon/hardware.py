@@ -114,6 +114,7 @@ class HardwareWatch:
             if self._captured is None:
                 await self._begin()
             if asked.again:
+                self._due.clear()  # whoever asks for everything is told of everything
                 await self._look_at_all()
             else:
                 await self._look_if_old()

@@ -118,7 +118,13 @@ class Asking:
     def mark(self) -> str:
         """Return what differs as soon as facts that do not change by themselves may have changed."""
         system = os.uname()
-        driver = collect.collect(self._root, ["proc/driver/nvidia/version"])
+        self._given_up.clear()
+
+        def read_driver(until: float) -> Replies:
+            found = collect.collect(self._root, ["proc/driver/nvidia/version"])
+            return {"driver": Reply(state="ok", out="".join(found.values()))}
+
+        driver = self._gather({"driver": read_driver}, frozenset(), time.monotonic() + self._each)
         server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
         try:
             changed = os.stat(server).st_mtime_ns if server else 0
@@ -130,7 +136,7 @@ class Asking:
             boot_id(),
             system.nodename,
             system.machine,
-            *driver.values(),
+            *(f"{each.state} {each.out}" for each in driver.values()),
             server,
             str(changed),
             *masks,
@@ -170,7 +176,8 @@ class Asking:
             cards.update(found or {})
             return {"cards": msgspec.structs.replace(reply, out="")}
 
-        replies = self._gather({"system": read_system, "cards": read_cards}, skip, until)
+        first = min(until, time.monotonic() + self._each)
+        replies = self._gather({"system": read_system, "cards": read_cards}, skip, first)
         # A thread that is late may still write into its own; what is kept is as it is now.
         system, cards = dict(system), dict(cards)
         if before is not None:

@@ -20,8 +20,8 @@ MOST_BYTES = 512 << 20
 """Of all blocks together."""
 BLOCK = 64 << 20
 """Of one: more than a processor's caches hold for one thread."""
-ROUNDS = 5
-SECONDS = 0.12
+ROUNDS = 12
+SECONDS = 0.05
 """Of one round."""
 NICE = 10
 
