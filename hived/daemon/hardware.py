@@ -248,7 +248,9 @@ def _ask(
         if _question(name) in skip or (each.is_answer and _sleeps(captured, name))
     }
     captured = msgspec.structs.replace(captured, replies=captured.replies | kept)
-    return captured, understand(captured, read_table())
+    hardware = understand(captured)
+    # Without a card the table is of no use, and need not be in memory.
+    return captured, understand(captured, read_table()) if hardware.gpus else hardware
 
 
 def _sleeps(captured: Captured, name: str) -> bool:

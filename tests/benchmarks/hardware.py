@@ -102,7 +102,7 @@ def _ask_again_and_again(client: Client, over: threading.Event) -> None:
 
 
 def bandwidth_rows(scale: float) -> Iterator[Row]:
-    """Measure the memory as hived does and as ``mbw`` does, in turns; read and written bytes count in both."""
+    """Measure the memory as hived does and as ``mbw`` does, in turns; read and written bytes count."""
     program = shutil.which("mbw")
     if program is None:
         return

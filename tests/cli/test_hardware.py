@@ -50,6 +50,7 @@ def test_json_has_every_field_and_unknown_is_null() -> None:
     assert hardware_document(None) is None
 
 
+@pytest.mark.slow
 def test_the_daemon_is_asked_and_where_there_is_none_the_machine_itself(environment: dict[str, str]) -> None:
     alone = hived(environment, "hardware", "--json")
     assert alone.code == 0

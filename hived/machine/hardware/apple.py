@@ -15,14 +15,6 @@ from hived_client.vocabulary.hardware import Cpu, Gpu, Memory, System
 
 GIB = 1 << 30
 
-SYSCTL_NAMES = (
-    *("hw.memsize", "hw.model", "hw.physicalcpu", "hw.logicalcpu", "hw.optional.arm64"),
-    *("machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features"),
-    *("hw.optional.arm.FEAT_DotProd", "hw.optional.arm.FEAT_I8MM", "hw.optional.arm.FEAT_BF16"),
-    *("hw.optional.arm.FEAT_SME", "hw.optional.avx2_0", "hw.optional.avx512f", "iogpu.wired_limit_mb"),
-    *("sysctl.proc_translated", "kern.osproductversion", "kern.osrelease"),
-)
-
 _ARM = {
     "hw.optional.arm64": "NEON",
     "hw.optional.arm.FEAT_DotProd": "DOTPROD",

@@ -21,7 +21,6 @@ import msgspec
 
 from hived.machine.commands import Done, run_bounded
 from hived.machine.hardware import collect
-from hived.machine.hardware.apple import SYSCTL_NAMES
 from hived.machine.hardware.limits import wanted_files
 from hived.machine.hardware.nvidia import FEWER_FIELDS, FIELDS, is_unknown_field
 from hived.machine.hardware.understanding import NOBODY, Captured, Reply
@@ -42,6 +41,13 @@ MEASURING = 8.0
 MASKS = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
     *("GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR"),
+)
+
+SYSCTL_NAMES = (
+    *("hw.memsize", "hw.model", "hw.physicalcpu", "hw.logicalcpu", "hw.optional.arm64"),
+    *("machdep.cpu.brand_string", "hw.optional.arm.FEAT_DotProd", "hw.optional.arm.FEAT_I8MM"),
+    *("hw.optional.arm.FEAT_BF16", "hw.optional.arm.FEAT_SME", "hw.optional.avx2_0", "hw.optional.avx512f"),
+    *("iogpu.wired_limit_mb", "sysctl.proc_translated", "kern.osproductversion", "kern.osrelease"),
 )
 
 _GIVEN_UP = ""

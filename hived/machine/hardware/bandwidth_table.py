@@ -10,7 +10,6 @@ that is said.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -50,6 +49,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_table(path: str = PATH) -> tuple[Row, ...]:
     """Read the table. Blocks; raises OSError and ValueError for a file that is not one."""
+    import csv  # not into the memory of a machine without cards
+
     with open(path, encoding="utf-8", newline="") as file:
         return tuple(
             Row(

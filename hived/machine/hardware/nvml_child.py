@@ -49,6 +49,8 @@ class Library:
     def __init__(self, nvml: object) -> None:
         self._nvml = nvml
         self._error: type[Exception] = getattr(nvml, "NVMLError", RuntimeError)
+        # Not one of the others: raised where a driver is older than the bindings.
+        self._mismatch: type[Exception] = getattr(nvml, "NVMLLibraryMismatchError", RuntimeError)
 
     def begin(self) -> str:
         """Open it; return why that fails, or nothing."""
@@ -64,6 +66,8 @@ class Library:
             return found(*arguments), ""
         except self._error as error:
             return None, self._word(error)
+        except self._mismatch:
+            return None, "FUNCTION_NOT_FOUND"
         except (AttributeError, TypeError, ValueError, UnicodeDecodeError) as error:
             return None, f"{type(error).__name__}"  # bindings and library do not fit together
 
@@ -144,6 +148,8 @@ def _processes(library: Library, handle: object, said: dict[str, object]) -> Non
     found: dict[int, object] = {}
     for function in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
         processes, error = library.call(function, handle)
+        if error == "FUNCTION_NOT_FOUND":
+            processes, error = library.call(f"{function}_v2", handle)  # before driver 510
         if error or not isinstance(processes, list):
             continue
         said["processes"] = found

@@ -9,7 +9,6 @@ import msgspec
 from hived.decisions.gpus import Signs, judge, merge, runs_on, troubles
 from hived.machine.hardware import nvidia
 from hived.machine.hardware.amd import understand_amd
-from hived.machine.hardware.apple import understand_mac
 from hived.machine.hardware.bandwidth_table import Row, with_bandwidth
 from hived.machine.hardware.cpu import understand_cpu
 from hived.machine.hardware.devices import Listed, understand_devices
@@ -76,6 +75,8 @@ def understand(captured: Captured, table: Sequence[Row] = ()) -> Hardware:
 
 
 def _mac(captured: Captured, table: Sequence[Row]) -> Hardware:
+    from hived.machine.hardware.apple import understand_mac  # not into the memory of every other system
+
     mac = understand_mac(
         captured.out("sysctl"),
         captured.out("system_profiler"),
