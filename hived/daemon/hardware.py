@@ -31,7 +31,9 @@ from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware
 
 T = TypeVar("T")
 
-CHAINS = {"nvml": "nvidia", "nvidia-smi": "nvidia", "nvidia-smi -L": "nvidia", "nvidia-smi -q -x": "nvidia"}
+CHAINS = dict.fromkeys(
+    ("nvml", "nvidia-smi", "nvidia-smi processes", "nvidia-smi -L", "nvidia-smi -q -x"), "nvidia"
+)
 """Probes that are asked one after the other, under one name."""
 
 log = structlog.get_logger(__name__)

@@ -132,7 +132,9 @@ def remember(world: World) -> World:
         replace(endpoint, state="unknown", reason=None, since=None, warnings=(), installation=None, slot=-1)
         for endpoint in world.endpoints
     )
-    return replace(world, endpoints=endpoints, daemon=None, problems=())
+    # What this machine is will hold; what was wrong with it may have been mended.
+    hardware = replace(world.hardware, problems=()) if world.hardware is not None else None
+    return replace(world, endpoints=endpoints, daemon=None, hardware=hardware, problems=())
 
 
 def judge(

@@ -23,6 +23,7 @@ from hived.machine.commands import Done, run_bounded
 from hived.machine.hardware import collect
 from hived.machine.hardware.limits import wanted_files
 from hived.machine.hardware.nvidia import FEWER_FIELDS, FIELDS, is_unknown_field
+from hived.machine.hardware.pci import understand_pci
 from hived.machine.hardware.understanding import NOBODY, Captured, Reply
 from hived.machine.inside import look_inside
 from hived.machine.llamacpp import environment as llamacpp_environment
@@ -183,7 +184,10 @@ class Asking:
             return {"cards": msgspec.structs.replace(reply, out="")}
 
         first = min(until, time.monotonic() + self._each)
-        replies = self._gather({"system": read_system, "cards": read_cards}, skip, first)
+        wanted: dict[str, Question] = {"system": read_system}
+        if before is None or before.cards:
+            wanted["cards"] = read_cards  # where there was none at the whole look, none has come
+        replies = self._gather(wanted, skip, first)
         # A thread that is late may still write into its own; what is kept is as it is now.
         system, cards = dict(system), dict(cards)
         if before is not None:
@@ -193,11 +197,12 @@ class Asking:
         questions: dict[str, Question] = {}
         if self._has_nvidia(cards):
             questions["nvidia"] = self._nvidia
-        if before is None:
+        asleep = {card.vendor for card in understand_pci(cards) if card.asleep}
+        if before is None and not asleep:
             questions["llama-server"] = self._devices
-        if _has_sleeper(cards):
-            # Asking any program of a driver's wakes the card. What its files and the cache say is enough.
-            questions = {}
+        if "nvidia" in asleep:
+            # Asking any program of its driver wakes the card. What its files and the cache say is enough.
+            questions.pop("nvidia", None)
             replies.setdefault("nvml", Reply(state="asleep", why="a card sleeps, and is not woken"))
         return self._captured(replies | self._gather(questions, skip, until), system=system, cards=cards)
 
@@ -211,6 +216,10 @@ class Asking:
         if program is None:
             return replies
         replies["nvidia-smi"] = smi = self._ask_smi(program, until)
+        if smi.state == "ok":
+            query = "--query-compute-apps=gpu_uuid,pid,used_memory"
+            words = (program, query, "--format=csv,noheader,nounits")
+            replies["nvidia-smi processes"] = self._program("nvidia-smi processes", words, until)
         if smi.state == "ok" and ", Enabled," in smi.out:
             replies["nvidia-smi -L"] = self._program("nvidia-smi -L", (program, "-L"), until)
             replies["nvidia-smi -q -x"] = self._program("nvidia-smi -q -x", (program, "-q", "-x"), until)
@@ -357,16 +366,6 @@ def _texts(reply: Reply) -> dict[str, str] | None:
 def _first_line(said: str) -> str:
     lines = said.strip().splitlines()
     return lines[0][:200] if lines else "it said nothing"
-
-
-def _has_sleeper(cards: Mapping[str, str]) -> bool:
-    """Tell whether an NVIDIA card sleeps: those of others are read from files that do not wake them."""
-    folders = [
-        path.removesuffix("power/runtime_status")
-        for path, said in cards.items()
-        if path.endswith("/power/runtime_status") and said.strip() in ("suspended", "suspending")
-    ]
-    return any(cards.get(f"{folder}vendor", "").strip() == "0x10de" for folder in folders)
 
 
 def measure_memory(run: Run, hardware: Hardware | None) -> float | None:

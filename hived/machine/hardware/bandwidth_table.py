@@ -167,9 +167,20 @@ def told_apart(rows: Sequence[Row], gpu: Gpu) -> str | None:
     return fitting[0] if len(fitting) == 1 else gpu.name
 
 
+def _with_memory(rows: Sequence[Row], gpu: Gpu) -> Gpu:
+    """Give a card that sleeps, and was not seen awake, the memory of the only one of its name."""
+    sizes = {row.memory for row in _matching(rows, gpu.vendor, gpu.name or "", None)}
+    if len(sizes) != 1 or not (size := sizes.pop()):
+        return gpu
+    source = f"{gpu.source}, table" if gpu.source else "table"
+    return msgspec.structs.replace(gpu, memory=int(size * GIB), estimated=True, source=source)
+
+
 def with_bandwidth(rows: Sequence[Row], gpu: Gpu) -> Gpu:
     """Give a card its bandwidth: what its driver tells, checked against the table, or the table's."""
     gpu = msgspec.structs.replace(gpu, name=told_apart(rows, gpu))
+    if gpu.asleep and gpu.memory is None:
+        gpu = _with_memory(rows, gpu)
     listed, live = look_up(rows, gpu), gpu.bandwidth
     if live is None or live.source == "table":
         return msgspec.structs.replace(gpu, bandwidth=listed)

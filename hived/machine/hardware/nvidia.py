@@ -314,6 +314,19 @@ def _mib(said: str) -> int | None:
     return int(found * MIB) if found else None
 
 
+def with_processes(gpus: tuple[Gpu, ...], said: str) -> tuple[Gpu, ...]:
+    """Add who holds memory of each card: ``--query-compute-apps=gpu_uuid,pid,used_memory``."""
+    found: dict[str, list[GpuProcess]] = {}
+    for line in said.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) == 3 and (pid := whole(cells[1])):
+            found.setdefault(cells[0], []).append(GpuProcess(pid=pid, memory=_mib(cells[2])))
+    return tuple(
+        msgspec.structs.replace(gpu, processes=tuple(found.get(gpu.uuid or "", ()))) if gpu.uuid else gpu
+        for gpu in gpus
+    )
+
+
 def understand_slices(listed: str, detailed: str, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     """Read the slices of cards: their names from ``-L``, their memory from ``-q -x``."""
     memories = _slice_memories(detailed)

@@ -43,6 +43,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 NOBODY = Reply(state="absent")
 
+LONGEST_NAME = 100
+"""Characters of a card's name that are kept, whoever told it."""
+
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was captured of a machine at one moment."""
@@ -157,6 +160,8 @@ def _nvidia(captured: Captured, memory: Memory) -> nvidia.Said:
     if not smi.is_answer:
         return said if smi.state == "absent" else nvidia.Said(error=_late_word(smi))
     other = nvidia.understand_smi(smi.out, captured.smi_fields, memory)
+    if (processes := captured.replies.get("nvidia-smi processes", NOBODY)).state == "ok":
+        other = replace(other, gpus=nvidia.with_processes(other.gpus, processes.out))
     return other if other.gpus or said.error in ("", "LIBRARY_NOT_FOUND", "NO_BINDINGS") else said
 
 
@@ -205,7 +210,8 @@ def _bare(device: PciDevice) -> Gpu:
 
 
 def _finished(gpus: Sequence[Gpu], signs: Signs, captured: Captured, table: Sequence[Row]) -> tuple[Gpu, ...]:
-    judged = judge(gpus, signs, captured.environment)
+    named = [replace(gpu, name=gpu.name[:LONGEST_NAME]) if gpu.name else gpu for gpu in gpus]
+    judged = judge(named, signs, captured.environment)
     return tuple(replace(with_bandwidth(table, gpu), observed_at=captured.at) for gpu in judged)
 
 

@@ -417,7 +417,7 @@ MACHINES: tuple[Machine, ...] = (
             },
             {"nvml": Reply(state="asleep", why="a card sleeps, and is not woken")},
         ),
-        "CUDA: NVIDIA GeForce RTX 4060 Laptop GPU (memory unknown, asleep), "
+        "CUDA: NVIDIA GeForce RTX 4060 Laptop GPU (8 GiB, asleep), "
         "13th Gen Intel(R) Core(TM) i9-13900H (32 threads, AVX-VNNI), 62.7 GiB memory, on battery",
     ),
     Machine(

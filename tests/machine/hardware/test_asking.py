@@ -77,7 +77,8 @@ def test_the_library_comes_first_and_its_program_only_where_it_does_not_answer(c
 
 def test_an_older_nvidia_smi_is_asked_again_for_less(computer: Layout) -> None:
     few = "0, GPU-1, Tesla K80, 11441, 11000, 470.1, 00000000:01:00.0"
-    answers = iter([says('Field "compute_cap" is not a valid field to query.\n', 2), says(few), says(few)])
+    refused = says('Field "compute_cap" is not a valid field to query.\n', 2)
+    answers = iter([refused, says(few), says("GPU-1, 77, 100"), says(few), says("")])
     run = FakeRun(
         {
             "collect": says(json.dumps(CARD)),
@@ -91,7 +92,7 @@ def test_an_older_nvidia_smi_is_asked_again_for_less(computer: Layout) -> None:
     assert (gpu.name, gpu.memory, gpu.compute) == ("Tesla K80", 11441 << 20, None)
     (again,) = understand(asked.what_moves(captured)).gpus or ()
     assert again.memory == gpu.memory
-    assert run.count("nvidia-smi") == 3
+    assert run.count("nvidia-smi") == 5  # and each time it answered, who holds memory
 
 
 def test_a_library_that_hangs_is_not_asked_again_through_its_program(computer: Layout) -> None:

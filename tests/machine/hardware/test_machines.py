@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 from hived.decisions.machine_line import summary
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.understanding import Captured, Reply, understand
-from hived_client.vocabulary.hardware import Gpu, Hardware
-from tests.machine.hardware.machines import GIB, MACHINES, Machine, linux, nvml, nvml_card, plain, smi, told
+from hived_client.vocabulary.hardware import Gpu, GpuProcess, Hardware
+from tests.machine.hardware.machines import (
+    GIB,
+    MACHINES,
+    Machine,
+    linux,
+    nvml,
+    nvml_card,
+    plain,
+    smi,
+    smi_fields,
+    told,
+)
 
 TABLE = read_table()
 BY_NAME = {machine.name: machine for machine in MACHINES}
@@ -164,6 +175,7 @@ def test_what_is_wrong_has_its_code_and_its_command(name: str, code: str, hint: 
 def test_a_laptops_card_is_left_asleep_and_not_called_broken() -> None:
     card, own = cards("hybrid laptop, its card asleep")
     assert (card.asleep, card.usable, card.fault, card.free) == (True, True, None, None)
+    assert (card.memory, card.estimated) == (8 * GIB, True)  # of the table: only one is called so
     assert (own.kind, own.usable) == ("integrated", False)
 
 
@@ -196,6 +208,24 @@ def test_nobody_who_could_tell_is_not_nobody_there() -> None:
     assert hung.gpus is None
     empty = understand(linux(plain()))
     assert (empty.gpus, empty.runs_on) == ((), "CPU")
+
+
+def test_who_holds_memory_of_a_card() -> None:
+    known = {
+        "index": "0",
+        "uuid": "GPU-7",
+        "name": "NVIDIA L4",
+        "memory.total": "23034",
+        "compute_cap": "8.9",
+    }
+    row = smi_fields(known)
+    replies = smi(row) | {
+        "nvidia-smi processes": told("GPU-7, 114687, 19135\nGPU-7, 5, [N/A]\nGPU-8, 6, 1\n")
+    }
+    (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
+    assert gpu.processes == (GpuProcess(pid=114687, memory=19135 << 20), GpuProcess(pid=5))
+    (unasked,) = understand(linux(plain(), {}, smi(row))).gpus or ()
+    assert unasked.processes is None
 
 
 def test_a_mask_hides_cards() -> None:
