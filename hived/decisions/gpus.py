@@ -189,6 +189,10 @@ def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
         return None  # it was given to a virtual machine
     if gpu.vendor == "nvidia":
         return _nvidia_fault(gpu, name, signs)
+    is_contained = signs.inside in ("docker", "podman") and not signs.kfd
+    if gpu.vendor == "amd" and gpu.kind == "discrete" and is_contained and not gpu.backends:
+        mend = f"{signs.inside} run --device /dev/kfd --device /dev/dri IMAGE"
+        return fault("gpu.not_passed", gpu=name, mend=mend)
     if (gpu.vendor == "amd" and gpu.kind != "integrated") or gpu.compute in AMD_APUS:
         if signs.kfd == "denied":
             return fault("gpu.permission", path="/dev/kfd", user=signs.user, gpu=name)
@@ -241,17 +245,27 @@ def _install(distribution: str) -> str | None:
 
 
 def runs_on(gpus: Sequence[Gpu] | None) -> RunsOn | None:
-    """Return what inference will run on: the first kind of which a card can be used."""
+    """Return what inference will run on: the best way in which a card can be used."""
     if gpus is None:
         return None
-    usable = [gpu for gpu in gpus if gpu.usable]
-    kinds: tuple[tuple[Vendor, RunsOn], ...] = (
-        ("nvidia", "CUDA"),
-        ("amd", "ROCm"),
-        ("apple", "Metal"),
-        ("intel", "Vulkan/Intel"),
-    )
-    return next((runs for vendor, runs in kinds if any(gpu.vendor == vendor for gpu in usable)), "CPU")
+    ways = {_way(gpu) for gpu in gpus if gpu.usable}
+    order: tuple[RunsOn, ...] = ("CUDA", "ROCm", "Metal", "Vulkan/NVIDIA", "Vulkan/AMD", "Vulkan/Intel")
+    return next((way for way in order if way in ways), "CPU")
+
+
+def _way(gpu: Gpu) -> RunsOn | None:
+    only_vulkan = bool(gpu.backends) and all(name.startswith("Vulkan") for name in gpu.backends)
+    match gpu.vendor:
+        case "nvidia":
+            return "Vulkan/NVIDIA" if only_vulkan and gpu.compute is None else "CUDA"
+        case "amd":
+            by_kfd = gpu.compute is not None and (gpu.kind != "integrated" or gpu.compute in AMD_APUS)
+            return "Vulkan/AMD" if only_vulkan and not by_kfd else "ROCm"
+        case "apple":
+            return "Metal"
+        case "intel":
+            return "Vulkan/Intel"
+    return None
 
 
 def troubles(gpus: Sequence[Gpu]) -> tuple[Fault, ...]:

@@ -13,7 +13,8 @@ import msgspec
 
 from hived_client.vocabulary.faults import Fault
 
-RunsOn = Literal["CUDA", "ROCm", "Metal", "Vulkan/Intel", "CPU"]
+RunsOn = Literal["CUDA", "ROCm", "Metal", "Vulkan/NVIDIA", "Vulkan/AMD", "Vulkan/Intel", "CPU"]
+"""Vulkan on a card by NVIDIA or AMD: only where a server lists it so, and nothing better is there."""
 Vendor = Literal["nvidia", "amd", "intel", "apple", "other"]
 GpuKind = Literal["discrete", "integrated", "slice"]
 """``integrated``: it works in the memory of the machine. ``slice``: a part of a card (MIG)."""

@@ -8,21 +8,24 @@ since a driver that hangs holds whoever reads them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
-from hived.machine.commands import Done, run_bounded
+from hived.machine.commands import Run, run_bounded
 from hived.machine.hardware import collect
 from hived.machine.hardware.limits import wanted_files
-from hived.machine.hardware.nvidia import FEWER_FIELDS, FIELDS, is_unknown_field
+from hived.machine.hardware.mac_programs import MAC_FIRST, MAC_MOVING
+from hived.machine.hardware.measuring import measure_memory
+from hived.machine.hardware.nvidia_smi import FEWER_FIELDS, FIELDS, is_unknown_field
 from hived.machine.hardware.pci import understand_pci
 from hived.machine.hardware.understanding import NOBODY, Captured, Reply
 from hived.machine.inside import look_inside
@@ -36,32 +39,14 @@ LONGEST = 10.0
 """Seconds for all questions together."""
 EACH = 5.0
 """Seconds for one question."""
-MEASURING = 8.0
-"""Seconds that measuring the memory may take."""
-
 MASKS = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
     *("GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR"),
 )
 
-SYSCTL_NAMES = (
-    *("hw.memsize", "hw.model", "hw.physicalcpu", "hw.logicalcpu", "hw.optional.arm64"),
-    *("machdep.cpu.brand_string", "hw.optional.arm.FEAT_DotProd", "hw.optional.arm.FEAT_I8MM"),
-    *("hw.optional.arm.FEAT_BF16", "hw.optional.arm.FEAT_SME", "hw.optional.avx2_0", "hw.optional.avx512f"),
-    *("iogpu.wired_limit_mb", "sysctl.proc_translated", "kern.osproductversion", "kern.osrelease"),
-)
-
 _GIVEN_UP = ""
 _PYTHON = (sys.executable, "-P", "-m")
 _CHILD = "hived.machine.hardware"
-
-
-class Run(Protocol):
-    """Runs a program within a time, as ``run_bounded`` does."""
-
-    def __call__(
-        self, words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
-    ) -> Done | None: ...
 
 
 Replies = dict[str, Reply]
@@ -92,6 +77,7 @@ class Asking:
         self._each = each
         self._longest = longest
         self._left: dict[str, int] = {}
+        self._running: dict[int, None] = {}
         self._fields: tuple[str, ...] = FIELDS
         self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
         self._given_up = threading.Event()
@@ -114,8 +100,11 @@ class Asking:
         return self._linux((*collect.MOVING, *collect.POWER), before, skip)
 
     def give_up(self) -> None:
-        """Have whoever waits for answers wait no longer, from another thread."""
+        """Have whoever waits for answers wait no longer, and end what runs; from another thread, at once."""
         self._given_up.set()
+        for pid in tuple(self._running):
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
         self._done.put((_GIVEN_UP, {}))
 
     def measure(self, hardware: Hardware | None) -> float | None:
@@ -255,9 +244,17 @@ class Asking:
             )
         self._left.pop(name, None)
         seconds = max(0.1, min(self._each, until - time.monotonic() - 0.5))
-        begun = time.monotonic()
-        done = self._run(words, seconds=seconds, environment=environment or self._environment)
-        passed = time.monotonic() - begun
+        started = time.monotonic()
+        numbers: list[int] = []
+        done = self._run(
+            words,
+            seconds=seconds,
+            environment=environment or self._environment,
+            begun=lambda pid: self._note(pid, numbers),
+        )
+        for pid in numbers:
+            self._running.pop(pid, None)
+        passed = time.monotonic() - started
         if done is None:
             return Reply(state="absent", why=f"{words[0]} cannot be run")
         if done.left is not None:
@@ -273,6 +270,12 @@ class Asking:
         said = f"{done.out}\n{done.err}" if done.code or name == "llama-server" else done.out
         why = "" if done.code == 0 else f"it ended with {done.code}: {_first_line(said)}"
         return Reply(state="ok" if done.code == 0 else "failed", out=said, why=why, seconds=passed)
+
+    def _note(self, pid: int, numbers: list[int]) -> None:
+        numbers.append(pid)
+        self._running[pid] = None
+        if self._given_up.is_set():  # between two of its steps
+            self.give_up()
 
     def _gather(self, questions: Mapping[str, Question], skip: frozenset[str], until: float) -> Replies:
         """Ask at once; what is not back in time is late, and its thread is left to itself."""
@@ -334,16 +337,6 @@ class Asking:
         return wsl if os.access(wsl, os.X_OK) else None
 
 
-MAC_FIRST = {
-    "sysctl": ("/usr/sbin/sysctl", "-i", *SYSCTL_NAMES),
-    "system_profiler": ("/usr/sbin/system_profiler", "SPDisplaysDataType", "-json"),
-    "vm_stat": ("/usr/bin/vm_stat",),
-    "pmset": ("/usr/bin/pmset", "-g", "batt"),
-    "metal": (*_PYTHON, f"{_CHILD}.metal_child"),
-}
-MAC_MOVING = {name: MAC_FIRST[name] for name in ("vm_stat", "pmset")}
-
-
 def user_name() -> str:
     """Return the name of the user that this program runs as; the number where nobody has it."""
     import pwd
@@ -366,17 +359,3 @@ def _texts(reply: Reply) -> dict[str, str] | None:
 def _first_line(said: str) -> str:
     lines = said.strip().splitlines()
     return lines[0][:200] if lines else "it said nothing"
-
-
-def measure_memory(run: Run, hardware: Hardware | None) -> float | None:
-    """Measure the memory's bandwidth, in bytes a second; ``None`` where that fails. Blocks."""
-    usable = hardware.cpu.usable if hardware is not None else None
-    available = hardware.memory.available if hardware is not None else None
-    threads = str(max(1, int(usable or 1)))
-    words = [*_PYTHON, f"{_CHILD}.memory_speed", threads, *([str(available // 8)] if available else [])]
-    done = run(words, seconds=MEASURING)
-    try:
-        found = msgspec.json.decode(done.out, type=dict[str, float | None]) if done and done.code == 0 else {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return found.get("bytes_per_second")

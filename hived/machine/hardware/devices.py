@@ -9,7 +9,6 @@ import re
 
 import msgspec
 
-from hived.machine.hardware.texts import Texts
 from hived_client.vocabulary.hardware import Gpu, Vendor
 
 MIB = 1 << 20
@@ -37,7 +36,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """Why it could not use a card, in its words."""
 
 
-def understand_devices(said: str, texts: Texts | None = None) -> Listed:
+def understand_devices(said: str) -> Listed:
     """Read the list. A device of no memory is none (BLAS, a processor); one elsewhere (RPC) is not here."""
     found = []
     for name, description, total, free in _LINE.findall(said):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 
 from hived.decisions.gpus import Signs, judge, merge, runs_on, troubles
-from hived.machine.hardware import nvidia
 from hived.machine.hardware.amd import understand_amd
 from hived.machine.hardware.bandwidth_table import Row, with_bandwidth
 from hived.machine.hardware.cpu import understand_cpu
@@ -15,6 +14,9 @@ from hived.machine.hardware.devices import Listed, understand_devices
 from hived.machine.hardware.intel import understand_intel
 from hived.machine.hardware.limits import Limits, understand_limits
 from hived.machine.hardware.memory import understand_memory
+from hived.machine.hardware.nvidia import WHY, Said, loaded_driver, understand_proc
+from hived.machine.hardware.nvidia_smi import FIELDS, understand_slices, understand_smi, with_processes
+from hived.machine.hardware.nvml import understand_nvml
 from hived.machine.hardware.pci import PciDevice, shown_name, understand_pci
 from hived.machine.hardware.power import understand_pmset, understand_power
 from hived.machine.hardware.system import understand_system
@@ -57,7 +59,7 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel's files about graphics, and which device files may be opened."""
     replies: dict[str, Reply] = {}
     """By the name of the probe."""
-    smi_fields: tuple[str, ...] = nvidia.FIELDS
+    smi_fields: tuple[str, ...] = FIELDS
     affinity: int | None = None
     """Processors that this program may run on."""
     inside: str | None = None
@@ -111,8 +113,8 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
     listed = understand_devices(captured.out("llama-server"))
     sources = [
         said.gpus,
-        nvidia.understand_slices(captured.out("nvidia-smi -L"), captured.out("nvidia-smi -q -x"), said.gpus),
-        nvidia.understand_proc(captured.cards),
+        understand_slices(captured.out("nvidia-smi -L"), captured.out("nvidia-smi -q -x"), said.gpus),
+        understand_proc(captured.cards),
         understand_amd(captured.cards, devices, memory, cpu.model),
         understand_intel(captured.cards, devices),
         [_bare(device) for device in devices if device.vendor != "other"],
@@ -126,7 +128,7 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
         and (signs.nvidia_devices or text(captured.cards, "proc/driver/nvidia/version"))
     ):
         # Something of NVIDIA's is here, and nobody can say what.
-        gpus = (Gpu(vendor="nvidia", driver=nvidia.loaded_driver(captured.cards), source="/dev"),)
+        gpus = (Gpu(vendor="nvidia", driver=loaded_driver(captured.cards), source="/dev"),)
     gpus = _finished(gpus, signs, captured, table)
     system = understand_system(captured.system, captured.inside)
     return _whole(
@@ -150,18 +152,18 @@ def _cpu(captured: Captured, limits: Limits) -> Cpu:
     return replace(cpu, usable=min(known) if known else None, quota=limits.processors)
 
 
-def _nvidia(captured: Captured, memory: Memory) -> nvidia.Said:
+def _nvidia(captured: Captured, memory: Memory) -> Said:
     """Return what the best of NVIDIA's own ways came to."""
     nvml = captured.replies.get("nvml", NOBODY)
-    said = nvidia.understand_nvml(nvml.out, memory) if nvml.is_answer else nvidia.Said(error=_late_word(nvml))
+    said = understand_nvml(nvml.out, memory) if nvml.is_answer else Said(error=_late_word(nvml))
     if said.gpus or (said.failing and not said.error):
         return said
     smi = captured.replies.get("nvidia-smi", NOBODY)
     if not smi.is_answer:
-        return said if smi.state == "absent" else nvidia.Said(error=_late_word(smi))
-    other = nvidia.understand_smi(smi.out, captured.smi_fields, memory)
+        return said if smi.state == "absent" else Said(error=_late_word(smi))
+    other = understand_smi(smi.out, captured.smi_fields, memory)
     if (processes := captured.replies.get("nvidia-smi processes", NOBODY)).state == "ok":
-        other = replace(other, gpus=nvidia.with_processes(other.gpus, processes.out))
+        other = replace(other, gpus=with_processes(other.gpus, processes.out))
     return other if other.gpus or said.error in ("", "LIBRARY_NOT_FOUND", "NO_BINDINGS") else said
 
 
@@ -169,7 +171,7 @@ def _late_word(reply: Reply) -> str:
     return "" if reply.state in ("absent", "asleep") else "TIMEOUT"
 
 
-def _signs(captured: Captured, said: nvidia.Said, listed: Listed) -> Signs:
+def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
     nvml, smi = captured.replies.get("nvml", NOBODY), captured.replies.get("nvidia-smi", NOBODY)
     late = next(
         (name for name, each in (("nvidia-smi", smi), ("NVML", nvml)) if each.state in ("late", "stuck")), ""
@@ -187,8 +189,8 @@ def _signs(captured: Captured, said: nvidia.Said, listed: Listed) -> Signs:
         render="denied" if denied else "ok" if renders else "",
         denied=denied,
         nvidia_error=error,
-        nvidia_why=f"{late} did not come back within its time" if late else nvidia.WHY.get(error, error),
-        nvidia_failing=tuple((address, nvidia.WHY.get(word, word)) for address, word in said.failing),
+        nvidia_why=f"{late} did not come back within its time" if late else WHY.get(error, error),
+        nvidia_failing=tuple((address, WHY.get(word, word)) for address, word in said.failing),
         nvidia_late=bool(late),
         nvidia_devices=any(
             f"access/dev/{name}" in captured.cards for name in ("nvidiactl", "nvidia0", "dxg")

@@ -79,7 +79,12 @@ class FakeRun:
         self._lock = threading.Lock()
 
     def __call__(
-        self, words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
+        self,
+        words: Sequence[str],
+        *,
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        begun: Callable[[int], None] | None = None,
     ) -> Done | None:
         name = next((each for each in self.answers if any(each in word for word in words)), "")
         with self._lock:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from hived.machine.hardware.nvidia import FIELDS
+from hived.machine.hardware.nvidia_smi import FIELDS
 from hived.machine.hardware.understanding import Captured, Reply
 
 HERE = Path(__file__).parent

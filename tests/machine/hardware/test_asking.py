@@ -7,18 +7,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hived.machine.commands import Done, run_bounded
-from hived.machine.hardware.asking import Asking, measure_memory
+from hived.machine.hardware.asking import Asking
 from hived.machine.hardware.collect import collect, collect_cards
+from hived.machine.hardware.measuring import measure_memory
 from hived.machine.hardware.nvml_child import ask
 from hived.machine.hardware.understanding import understand
+from hived.machine.processes import identify
+from tests.daemon.running import wait_until
 from tests.machine.hardware.fakes import LATE, FakeNvml, FakeRun, NvmlFailure, memory, says
+from tests.machine.hardware.machines import apple
 from tests.machine.layouts import Layout
 
 CARD = {
@@ -170,6 +174,39 @@ def test_whoever_gives_up_waits_no_longer(computer: Layout) -> None:
     never.set()
 
 
+def test_what_runs_is_ended_when_it_is_given_up(computer: Layout) -> None:
+    """A daemon that ends leaves no program behind that could be ended."""
+    slow = computer.file("~/slow", "#!/bin/sh\nexec /bin/sleep 600\n", mode=0o755)
+    started = threading.Event()
+    numbers: list[int] = []
+
+    def run(
+        words: Sequence[str],
+        *,
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        begun: Callable[[int], None] | None = None,
+    ) -> Done | None:
+        def note(pid: int) -> None:
+            assert begun is not None
+            begun(pid)
+            numbers.append(pid)
+            started.set()
+
+        return run_bounded([str(slow)], seconds=60.0, begun=note)
+
+    asked = Asking(
+        computer.environment, root=str(computer.root), run=run, darwin=False, longest=60.0, each=60.0
+    )
+    done = threading.Thread(target=asked.everything)
+    done.start()
+    assert started.wait(10.0)
+    asked.give_up()
+    done.join(10.0)
+    assert not done.is_alive()
+    wait_until(lambda: identify(numbers[0]) is None)
+
+
 def test_what_moves_does_not_ask_for_what_does_not(computer: Layout) -> None:
     computer.program("~/path/llama-server")
     computer.file("/proc/cpuinfo", "processor : 0\nmodel name : X\nflags : lm\n")
@@ -184,6 +221,30 @@ def test_what_moves_does_not_ask_for_what_does_not(computer: Layout) -> None:
     assert run.count("llama-server") == 1
     hardware = understand(now)
     assert (hardware.cpu.model, hardware.memory.available) == ("X", 100 << 10)
+
+
+def test_a_mac_is_asked_by_its_own_programs_and_then_for_what_moves(computer: Layout) -> None:
+    sysctl, profiler = apple("Apple M2", 16, 10)
+    run = FakeRun(
+        {
+            "sysctl": says(sysctl),
+            "system_profiler": says(profiler),
+            "vm_stat": says("(page size of 16384 bytes)\nPages free: 100.\n"),
+            "pmset": says("Now drawing from 'AC Power'\n"),
+            "metal_child": says("11453251584\n"),
+        }
+    )
+    asked = Asking(computer.environment, root=str(computer.root), run=run, darwin=True)
+    first = asked.everything()
+    assert sorted(run.asked) == ["metal_child", "pmset", "sysctl", "system_profiler", "vm_stat"]
+    run.answers["vm_stat"] = says("(page size of 16384 bytes)\nPages free: 200.\n")
+    hardware = understand(asked.what_moves(first))
+    assert (run.count("vm_stat"), run.count("system_profiler")) == (2, 1)
+    (gpu,) = hardware.gpus or ()
+    assert (hardware.runs_on, gpu.memory, gpu.cores) == ("Metal", 11453251584, 10)
+    assert hardware.memory.available == 200 * 16384
+    assert hardware.power is not None
+    assert hardware.power.mains
 
 
 def test_what_differs_after_a_boot_or_another_driver_is_another_mark(computer: Layout) -> None:
@@ -216,7 +277,11 @@ def test_the_kernels_files_are_read_by_a_process_of_their_own(computer: Layout) 
 
 
 def run_with_path(
-    words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
+    words: Sequence[str],
+    *,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    begun: Callable[[int], None] | None = None,
 ) -> Done | None:
     """Run for real, with this Python's path: the layout's environment has none."""
     return run_bounded(

@@ -14,7 +14,9 @@ from hived_client.vocabulary.hardware import Gpu, GpuProcess, Hardware
 from tests.machine.hardware.machines import (
     GIB,
     MACHINES,
+    RADEON_7900,
     Machine,
+    bus,
     linux,
     nvml,
     nvml_card,
@@ -226,6 +228,38 @@ def test_who_holds_memory_of_a_card() -> None:
     assert gpu.processes == (GpuProcess(pid=114687, memory=19135 << 20), GpuProcess(pid=5))
     (unasked,) = understand(linux(plain(), {}, smi(row))).gpus or ()
     assert unasked.processes is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "runs"),
+    [
+        ("Vulkan0: AMD Radeon RX 6600 (RADV NAVI23) (8176 MiB, 7000 MiB free)", "Vulkan/AMD"),
+        ("ROCm0: AMD Radeon RX 6600 (8176 MiB, 7000 MiB free)", "ROCm"),
+        ("Vulkan0: NVIDIA GeForce GTX 970 (4096 MiB, 4000 MiB free)", "Vulkan/NVIDIA"),
+        ("Vulkan0: Intel(R) Arc(tm) A770 Graphics (DG2) (16032 MiB, 15000 MiB free)", "Vulkan/Intel"),
+        ("MTL0: Apple M2 (10922 MiB, 10922 MiB free)", "Metal"),
+        ("RPC[10.0.0.2:50052]: RPC[10.0.0.2:50052] (24000 MiB, 23000 MiB free)", "CPU"),
+        ("BLAS: OpenBLAS (0 MiB, 0 MiB free)", "CPU"),
+    ],
+)
+def test_what_a_server_lists_is_used_in_the_way_that_it_lists_it(listed: str, runs: str) -> None:
+    said = {"llama-server": told(f"Available devices:\n  {listed}\n")}
+    assert understand(linux(plain(), {}, said)).runs_on == runs
+
+
+def test_a_card_of_amds_that_a_container_was_not_given() -> None:
+    hardware = understand(linux(plain(), RADEON_7900, inside="docker"))
+    assert [(each.code, each.hint) for each in hardware.problems] == [
+        ("gpu.not_passed", "docker run --device /dev/kfd --device /dev/dri IMAGE")
+    ]
+
+
+def test_a_card_that_was_given_to_a_virtual_machine_is_not_called_broken() -> None:
+    given = bus(
+        "0000:01:00.0", "0x10de", "0x2204", name="GA102 [GeForce RTX 3090]", uevent="DRIVER=vfio-pci\n"
+    )
+    hardware = understand(linux(plain(), given, {"nvml": told('{"error": "LIBRARY_NOT_FOUND"}')}))
+    assert (hardware.runs_on, hardware.problems) == ("CPU", ())
 
 
 def test_a_mask_hides_cards() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hived.machine.commands import run_bounded
-from hived.machine.hardware.nvidia import understand_nvml
+from hived.machine.hardware.nvml import understand_nvml
 from hived_client.vocabulary.hardware import Gpu, GpuProcess, Link, Memory
 
 pytestmark = [
