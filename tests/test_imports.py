@@ -54,6 +54,7 @@ HOMES = {
     ),
     "psutil": ("hived.machine.processes",),
     "xllamacpp": ("hived.machine.embedded_llamacpp",),
+    "pynvml": ("hived.machine.hardware.nvml_child",),
     "gguf": ("hived.cli.demo.speaking_model",),
     "numpy": ("hived.cli.demo.speaking_model",),
     "watchfiles": ("hived.providers.watching",),

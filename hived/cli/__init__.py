@@ -16,6 +16,7 @@ VERBS: dict[str, str] = {
     "status": "what is running here, and what is wrong",
     "doctor": "what is well and what is not, and what mends it",
     "logs": "what hived wrote, or a server that it started",
+    "hardware": "what this machine is, and what models will run on",
     "resolve": "how to call a model now, or why not",
     "env": "print the variables with which other programs call a model",
     "exec": "run a program with those variables",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from hived_client.doors.files import Known
+from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.world import Endpoint, Model
 
 
@@ -18,13 +20,28 @@ def world_document(known: Known) -> dict[str, object]:
         "age": known.age,
         "daemon": _fields(world.daemon),
         "configuration": _fields(world.configuration),
-        "hardware": world.hardware,
+        "hardware": hardware_document(world.hardware),
         "endpoints": [_endpoint(known, endpoint) for endpoint in world.endpoints],
         "models": [
             _model(known, endpoint, model) for endpoint in world.endpoints for model in endpoint.models or ()
         ],
         "problems": [*problem, *world.problems],
     }
+
+
+def hardware_document(hardware: Hardware | None) -> dict[str, object] | None:
+    """Return what is known of this machine with every field; unknown is null."""
+    return None if hardware is None else _whole(hardware)
+
+
+def _whole(struct: msgspec.Struct) -> dict[str, object]:
+    return {name: _of(value) for name, value in msgspec.structs.asdict(struct).items()}
+
+
+def _of(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_of(each) for each in value]
+    return _whole(value) if isinstance(value, msgspec.Struct) and not isinstance(value, Fault) else value
 
 
 def _fields(struct: msgspec.Struct | None) -> dict[str, object] | None:

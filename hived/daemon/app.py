@@ -25,6 +25,7 @@ import structlog
 from hived.configuration.reading import Settings, read_settings
 from hived.daemon.clock import Clock
 from hived.daemon.fleet import Fleet
+from hived.daemon.hardware import HardwareWatch, kept_path
 from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
 from hived.daemon.launching import Launcher
@@ -147,6 +148,7 @@ class App:
             "jobs": self._jobs.statistics(),
             "http": {"requests": self._http.requests},
             "requests": self._counter.statistics(),
+            "hardware": self._hardware.statistics(),
         }
 
     def _prepare_state(self) -> None:
@@ -194,11 +196,15 @@ class App:
 
         self._fleet = Fleet(self._store, self._supervisor, make)
         self._counter = RequestCounter(self._store, self._probes.by_provider)
+        self._hardware = HardwareWatch(
+            self._store, self._environment, self._clock, path=kept_path(self._places.state)
+        )
         methods = Methods(
             self._store,
             self._fleet,
             self._jobs,
             self._counter,
+            self._hardware,
             publish=self._publisher.flush,
             reload=self._reload,
             retire=self.stop,
@@ -257,6 +263,7 @@ class App:
                     background.start_soon(self._supervisor.keep, "processes", self._processes.run)
                     background.start_soon(self._supervisor.keep, "jobs", self._jobs.run)
                     background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
+                    background.start_soon(self._supervisor.keep, "hardware", self._hardware.run)
                     self._announce()
                     task_status.started()
                     await self._beat(serving)

@@ -9,6 +9,7 @@ import anyio
 import msgspec
 
 from hived.daemon.fleet import Fleet
+from hived.daemon.hardware import HardwareWatch
 from hived.daemon.jobs import Jobs
 from hived.daemon.requests import RequestCounter
 from hived.daemon.server import Method, Talk
@@ -26,6 +27,7 @@ from hived_client.doors.wire import (
 from hived_client.errors import Refused
 from hived_client.resolution import Answer, Refusal, Target, concerned
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.hardware import Asked, Hardware
 from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import CALLABLE, World
 
@@ -53,6 +55,7 @@ class Methods:
         fleet: Fleet,
         jobs: Jobs,
         counter: RequestCounter,
+        hardware: HardwareWatch,
         *,
         publish: Callable[[], None],
         reload: Callable[[], Awaitable[None]],
@@ -64,6 +67,7 @@ class Methods:
         self._fleet = fleet
         self._jobs = jobs
         self._counter = counter
+        self._hardware = hardware
         self._publish = publish
         self._reload = reload
         self._retire = retire
@@ -75,6 +79,7 @@ class Methods:
         return {
             "world": self.world,
             "requests": self.requests,
+            "hardware": self.hardware,
             "resolve": self.resolve,
             "refresh": self.refresh,
             "start": self.start,
@@ -90,7 +95,14 @@ class Methods:
 
     async def requests(self, params: bytes, talk: Talk) -> RequestCounts:
         """Return how many requests servers work on, at most a second old; asks them for it."""
+        self._hardware.watched()  # whoever asks this looks at the rest too
         return await self._counter.read()
+
+    async def hardware(self, params: bytes, talk: Talk) -> Hardware:
+        """Return what this machine is, and what of it is free now; looks again for it."""
+        found = await self._hardware.read(_decode(params, Asked))
+        self._publish()
+        return found
 
     async def resolve(self, params: bytes, talk: Talk) -> Resolved:
         """Answer a question; look again, within its timeout, before saying no or believing old facts."""

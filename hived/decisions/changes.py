@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from hived.decisions.hardware import at_rest
+from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.world import Change, Endpoint, Model, World
 
 
@@ -23,6 +25,7 @@ def _changes(before: World, after: World, at: float) -> Iterator[Change]:
             after=after.configuration.state,
             reason=after.configuration.error,
         )
+    yield from _of_hardware(before.hardware, after.hardware, at)
     old = {endpoint.name: endpoint for endpoint in before.endpoints}
     new = {endpoint.name: endpoint for endpoint in after.endpoints}
     for name in (name for name in old if name not in new):
@@ -39,6 +42,15 @@ def _changes(before: World, after: World, at: float) -> Iterator[Change]:
             yield change
         if known is not None and not told and _content(known) != _content(endpoint):
             yield Change(event="endpoint.changed", at=at, endpoint=name, reason=endpoint.reason)
+
+
+def _of_hardware(before: Hardware | None, after: Hardware | None, at: float) -> Iterator[Change]:
+    """Tell of another machine, not of memory that moves."""
+    if after is None or before is after or (before is not None and at_rest(before) == at_rest(after)):
+        return
+    reason = after.problems[0] if after.problems else None
+    was = before.runs_on if before is not None else None
+    yield Change(event="hardware.changed", at=at, before=was, after=after.runs_on, reason=reason)
 
 
 def _content(endpoint: Endpoint) -> Endpoint:

@@ -14,11 +14,13 @@ import msgspec
 from hived.decisions.absence import why_down
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.configured import is_in_use, missing_models
+from hived.decisions.hardware import is_news, on_cpu
 from hived.decisions.locks import locked
 from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
 from hived_client.resolution import fault_fields
 from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind, kind_named
 from hived_client.vocabulary.world import (
     CALLABLE,
@@ -108,6 +110,11 @@ def introduce(world: World, daemon: Daemon, kinds: tuple[ProviderKind, ...] = ()
     return _next(world, daemon=daemon, kinds=kinds)
 
 
+def equip(world: World, hardware: Hardware) -> World:
+    """Take in what is known of this machine, where that is news."""
+    return _next(world, hardware=hardware) if is_news(world.hardware, hardware) else world
+
+
 def complain(world: World, troubles: tuple[Fault, ...]) -> World:
     """Take in what the daemon itself cannot do just now; nothing, once it can again."""
     if world.daemon is None or world.daemon.problems == troubles:
@@ -125,7 +132,9 @@ def remember(world: World) -> World:
         replace(endpoint, state="unknown", reason=None, since=None, warnings=(), installation=None, slot=-1)
         for endpoint in world.endpoints
     )
-    return replace(world, endpoints=endpoints, daemon=None, problems=())
+    # What this machine is will hold; what was wrong with it may have been mended.
+    hardware = replace(world.hardware, problems=()) if world.hardware is not None else None
+    return replace(world, endpoints=endpoints, daemon=None, hardware=hardware, problems=())
 
 
 def judge(
@@ -179,6 +188,7 @@ def problems(world: World) -> tuple[Fault, ...]:
         found.append(world.configuration.error)
     if world.configuration is not None:
         found += world.configuration.problems
+    found += world.hardware.problems if world.hardware is not None else ()
     for endpoint in world.endpoints:
         wanted = endpoint.source not in GUESSED or is_in_use(endpoint)
         if wanted and endpoint.reason is not None and not endpoint.reason.retryable:
@@ -186,6 +196,7 @@ def problems(world: World) -> tuple[Fault, ...]:
         found += endpoint.warnings
         found += filter(None, [vulnerable(endpoint, _kind(world, endpoint))])
         found += missing_models(endpoint, _kind(world, endpoint))
+        found += on_cpu(endpoint, _kind(world, endpoint), world.hardware)
         found += (m.fault for m in endpoint.models or () if m.fault is not None and m.state == "failed")
     return tuple(found)
 

@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -22,12 +23,33 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     err: str
     is_late: bool = False
     """Whether it was ended because its time was over."""
+    left: int | None = None
+    """Its number, where the kernel holds it and it was left behind."""
+
+
+class Run(Protocol):
+    """Runs a program within a time, as ``run_bounded`` does."""
+
+    def __call__(
+        self,
+        words: Sequence[str],
+        *,
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        begun: Callable[[int], None] | None = None,
+    ) -> Done | None: ...
 
 
 def run_bounded(
-    words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None
+    words: Sequence[str],
+    *,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    begun: Callable[[int], None] | None = None,
 ) -> Done | None:
     """Run a program and return what it said; ``None`` where it cannot be run. Blocks; never raises.
+
+    ``begun`` is called with its number, which is that of its group too, for whoever may want to end it early.
 
     One that is late is killed with its whole group. One that the kernel holds (a driver that hangs) cannot be
     killed: it is left behind after another second, and not waited for.
@@ -44,6 +66,8 @@ def run_bounded(
         )
     except (OSError, ValueError):
         return None
+    if begun is not None:
+        begun(process.pid)
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -54,9 +78,10 @@ def run_bounded(
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-        if process.returncode is None:
+        left = process.pid if process.returncode is None else None
+        if left is not None:
             process.returncode = -signal.SIGKILL  # nobody waits for what the kernel holds
-        return Done(code=-signal.SIGKILL, out="", err="", is_late=True)
+        return Done(code=-signal.SIGKILL, out="", err="", is_late=True, left=left)
     return Done(code=process.returncode, out=_text(out), err=_text(err))
 
 

@@ -56,17 +56,18 @@ def daemon(
     pinned: bool = False,
     kind: str = "llamacpp",
     more: Mapping[str, str] | None = None,
+    code: Sequence[str] = (),
 ) -> Iterator[Running]:
     """Run a daemon that watches these servers of one kind (name → URL) and nothing else.
 
-    ``more`` is added to its environment.
+    ``more`` is added to its environment; ``code`` is a program that runs it otherwise, and its words.
     """
     with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as home:
         environment = environment_of(home) | dict(more or {})
         where = places(environment)
         Path(where.home).mkdir()
         write_configuration(where, providers, kind=kind)
-        command = ["-c", BUSY] if busy else ["-m", "hived", "serve"]
+        command = ["-c", BUSY] if busy else ["-c", *code] if code else ["-m", "hived", "serve"]
         child = subprocess.Popen([sys.executable, "-P", *command], env=environment, cwd="/")
         if pinned and sys.platform == "linux":
             os.sched_setaffinity(child.pid, {min(os.sched_getaffinity(0))})

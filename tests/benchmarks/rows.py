@@ -23,6 +23,7 @@ from hived_client.resolution import Question
 from tests.benchmarks.agent import agent_rows
 from tests.benchmarks.daemons import baseline, daemon
 from tests.benchmarks.following import followed_rows, miss_rows
+from tests.benchmarks.hardware import hardware_rows
 from tests.benchmarks.hostile import hostile_rows
 from tests.benchmarks.measuring import (
     Row,
@@ -286,5 +287,6 @@ ROWS = {
     "followed": followed_rows,
     "miss": miss_rows,
     "hostile": hostile_rows,
+    "hardware": hardware_rows,
     "agent": agent_rows,
 }

@@ -101,6 +101,7 @@ PROGRAMS = frozenset(
         *("pip", "uv", "python3", "git", "curl", "getent", "dscacheutil", "ss", "lsof", "ldd", "otool"),
         *("hf", "nvidia-smi"),
         *("ls", "less", "df", "rm", "kill", "chmod", "sudo", "vi", "open", "export", "env", "wsl.exe"),
+        *("explorer.exe", "nvidia-smi"),
     )
 )
 """What a hint may begin with: programs that the reader has, or has just been told of, and ``export``."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hived_client.resolution import Question
 from hived_client.vocabulary.faults import CATALOGUE, Fault, fault
+from hived_client.vocabulary.hardware import Bandwidth, Cpu, Gpu, Hardware, Memory, System
 from hived_client.vocabulary.kinds import KINDS, ProviderKind
 from hived_client.vocabulary.world import (
     Configuration,
@@ -105,12 +106,32 @@ daemons = st.builds(
 configurations = st.builds(
     Configuration, path=texts, state=st.sampled_from(["ok", "missing", "broken"]), error=st.none() | faults
 )
+bandwidths = st.builds(Bandwidth, low=st.floats(1, 1e13), high=st.floats(1, 1e13), source=texts)
+gpus = st.builds(
+    Gpu,
+    name=st.none() | texts,
+    vendor=st.sampled_from(["nvidia", "amd", "intel", "apple", "other"]),
+    memory=counts,
+    free=counts,
+    bandwidth=st.none() | bandwidths,
+    usable=st.none() | st.booleans(),
+    fault=st.none() | faults,
+)
+machines = st.builds(
+    Hardware,
+    runs_on=st.none() | st.sampled_from(["CUDA", "ROCm", "Metal", "Vulkan/Intel", "CPU"]),
+    cpu=st.builds(Cpu, model=st.none() | texts, usable=st.none() | st.floats(0, 512)),
+    memory=st.builds(Memory, total=counts, available=counts, bandwidth=st.none() | bandwidths),
+    system=st.builds(System, name=st.none() | texts),
+    gpus=st.none() | st.lists(gpus, max_size=3).map(tuple),
+    problems=st.lists(faults, max_size=1).map(tuple),
+)
 worlds = st.builds(
     World,
     generation=st.integers(0, 2**63),
     daemon=st.none() | daemons,
     configuration=st.none() | configurations,
-    hardware=st.none() | st.dictionaries(texts, st.none() | texts | st.integers(0, 2**40), max_size=3),
+    hardware=st.none() | machines,
     endpoints=st.lists(endpoints, max_size=4, unique_by=lambda endpoint: endpoint.name).map(tuple),
     problems=st.lists(faults, max_size=2).map(tuple),
     kinds=st.lists(kinds, max_size=1).map(tuple),

@@ -23,9 +23,6 @@ PROVOKED: dict[str, list[str]] = {}
 """Code → how it is provoked, one for each test, as soon as the tests are imported."""
 
 LATER: dict[str, str] = {
-    "gpu.driver": "hived does not look at graphics cards yet",
-    "gpu.permission": "hived does not look at graphics cards yet",
-    "model.on_cpu": "hived does not look at graphics cards yet, so a CPU is not known to be a waste",
     "server.unwatched": "every kind that the configuration takes has a probe; a guard for a kind without one",
 }
 """Code → what has to be there before it can be recognised."""

@@ -20,7 +20,7 @@ from hived_client.doors.files import Files, Known, View, known
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
-from hived_client.doors.sync import CALL_TIMEOUT
+from hived_client.doors.sync import CALL_TIMEOUT, LOOK_TIMEOUT
 from hived_client.doors.wire import (
     Begun,
     Nothing,
@@ -39,6 +39,7 @@ from hived_client.doors.wire import (
 from hived_client.errors import HivedError, Unavailable, causes_of
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.hardware import Asked, Hardware
 from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import Change
 
@@ -187,6 +188,17 @@ class AsyncClient:
     async def requests(self, *, timeout: float = CALL_TIMEOUT) -> RequestCounts:
         """Return how many requests servers work on now; hived asks those that tell, once a second at most."""
         done: RequestCounts = await self._call("requests", Nothing(), RequestCounts, timeout)
+        return done
+
+    async def hardware(
+        self, *, again: bool = False, bandwidth: bool = False, timeout: float = LOOK_TIMEOUT
+    ) -> Hardware:
+        """Return what this machine is, with what is free now. The first time it may take seconds.
+
+        ``again``: look at everything again. ``bandwidth``: measure the memory's, if nobody has yet.
+        """
+        asked = Asked(again=again, bandwidth=bandwidth)
+        done: Hardware = await self._call("hardware", asked, Hardware, timeout)
         return done
 
     async def events(self, *, timeout: float = CALL_TIMEOUT) -> AsyncGenerator[Change]:

@@ -26,6 +26,7 @@ from hived_client.doors.wire import BROKEN
 from hived_client.errors import Unavailable
 from hived_client.resolution import Answer, Question, WorldCatalogue, answer
 from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind
 from hived_client.vocabulary.world import Configuration, Daemon, Endpoint, World
 
@@ -39,6 +40,10 @@ MOST_BYTES = 64 * 1024 * 1024
 
 _HEADER = struct.Struct("<4sHHQQ16s16sII")
 _CRC = struct.Struct("<I")
+
+
+NIL = msgspec.Raw(b"\xc0")
+"""Nothing, as msgpack writes it."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +61,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
     daemon: Daemon | None = None
     configuration: Configuration | None = None
-    hardware: dict[str, str | int | float | None] | None = None
+    hardware: msgspec.Raw = NIL
+    """Raw too: no question is about it."""
     problems: tuple[Fault, ...] = ()
     kinds: tuple[ProviderKind, ...] = ()
     endpoints: tuple[Entry, ...] = ()
@@ -143,11 +149,16 @@ class Snapshot:
                 endpoints.append(self.endpoint(entry.name))
             except Unavailable as error:
                 problems.append(error.fault)
+        hardware = None
+        try:
+            hardware = msgspec.msgpack.decode(self.body.hardware, type=Hardware | None)
+        except BROKEN:
+            problems.append(foreign("", "what it says of this machine makes no sense").fault)
         return World(
             generation=self.generation,
             daemon=self.body.daemon,
             configuration=self.body.configuration,
-            hardware=self.body.hardware,
+            hardware=hardware,
             endpoints=tuple(endpoints),
             problems=tuple(problems),
             kinds=self.kinds,
@@ -177,7 +188,7 @@ def encode_snapshot(world: World, entries: Sequence[Entry], *, daemon_id: bytes,
         Body(
             daemon=world.daemon,
             configuration=world.configuration,
-            hardware=world.hardware,
+            hardware=msgspec.Raw(_encode(world.hardware)),
             problems=world.problems,
             kinds=world.kinds,
             endpoints=tuple(entries),

@@ -34,10 +34,13 @@ from hived_client.doors.wire import (
 from hived_client.errors import HivedError, Refused, Unavailable
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.hardware import Asked, Hardware
 from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import Change
 
 CALL_TIMEOUT = 5.0
+LOOK_TIMEOUT = 25.0
+"""Seconds for a look at the machine: all its probes have ten together, and measuring comes on top."""
 """Seconds that a call may take where the caller gives no number."""
 
 MOST_KEPT = 4
@@ -252,6 +255,16 @@ class Client:
     def requests(self, *, timeout: float = CALL_TIMEOUT) -> RequestCounts:
         """Return how many requests servers work on now; hived asks those that tell, once a second at most."""
         done: RequestCounts = self._call("requests", Nothing(), RequestCounts, timeout)
+        return done
+
+    def hardware(
+        self, *, again: bool = False, bandwidth: bool = False, timeout: float = LOOK_TIMEOUT
+    ) -> Hardware:
+        """Return what this machine is, with what is free now. The first time it may take seconds.
+
+        ``again``: look at everything again. ``bandwidth``: measure the memory's, if nobody has yet.
+        """
+        done: Hardware = self._call("hardware", Asked(again=again, bandwidth=bandwidth), Hardware, timeout)
         return done
 
     def events(self, *, timeout: float = CALL_TIMEOUT) -> Iterator[Change]:

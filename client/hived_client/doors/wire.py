@@ -25,6 +25,7 @@ PROTOCOL_MAX = 1
 FEATURES = (
     *("world", "resolve", "refresh", "subscribe", "start", "stop", "reload", "retire", "statistics"),
     "requests",
+    "hardware",
 )
 
 HELLO_TIMEOUT = 2.0

@@ -430,13 +430,21 @@ CATALOGUE: dict[str, Row] = {
         "{model!r} runs on the CPU only, although this machine has {gpu}.", ("{restart}", "hived status")
     ),
     "gpu.driver": Row(
-        "The driver of {gpu} does not answer, so models run on the CPU: {why}.",
-        ("sudo reboot",),
+        "The driver of {gpu} does not answer, so no model runs on it: {why}.",
+        ("{mend}", "sudo reboot"),
         wsl=("wsl.exe --shutdown",),
     ),
     "gpu.permission": Row(
-        "{path} may not be opened by user {user}, so models run on the CPU.",
+        "{path} may not be opened by user {user}, so no model runs on {gpu}.",
         ("sudo usermod -aG render,video {user}",),
+    ),
+    "gpu.driver_old": Row(
+        "The driver of {gpu} is too old for {what}, so no model runs on it: it has version {version}.",
+        ("{mend}", "nvidia-smi"),
+        wsl=("explorer.exe https://www.nvidia.com/drivers",),
+    ),
+    "gpu.not_passed": Row(
+        "This container cannot see {gpu} of the machine around it, so no model runs on it.", ("{mend}",)
     ),
     # The configuration
     "configuration.broken": Row(

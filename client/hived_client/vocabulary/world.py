@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind
 
 State = Literal[
@@ -190,7 +191,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     daemon: Daemon | None = None
     configuration: Configuration | None = None
-    hardware: dict[str, str | int | float | None] | None = None
+    hardware: Hardware | None = None
     endpoints: tuple[Endpoint, ...] = ()
     problems: tuple[Fault, ...] = ()
     kinds: tuple[ProviderKind, ...] = ()

@@ -1,0 +1,269 @@
+"""Keeps what is known of this machine: looked at once, kept on disk for this boot, moved while watched.
+
+Nothing here is on the way of a question, and nothing waits for the machine without an end: everything is
+asked in a thread that may be left behind, which asks programs that may be left behind. What did not answer is
+asked again later and ever less often. While nobody watches, nothing else is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+
+from hived.daemon import surroundings
+from hived.daemon.clock import Clock
+from hived.daemon.store import Store
+from hived.decisions.hardware import SILENT, WATCHING, YOUNG, next_look, retry_after
+from hived.decisions.machine_line import summary
+from hived.decisions.transitions import equip
+from hived.machine.hardware.asking import Asking, Replies
+from hived.machine.hardware.bandwidth_table import read_table
+from hived.machine.hardware.keeping import Kept, read_kept, write_kept
+from hived.machine.hardware.understanding import Captured, understand
+from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware
+
+T = TypeVar("T")
+
+CHAINS = dict.fromkeys(
+    ("nvml", "nvidia-smi", "nvidia-smi processes", "nvidia-smi -L", "nvidia-smi -q -x"), "nvidia"
+)
+"""Probes that are asked one after the other, under one name."""
+
+log = structlog.get_logger(__name__)
+
+
+class Machine(Protocol):
+    """What is asked about this machine. Blocks; ``give_up`` ends that from outside."""
+
+    def everything(self, skip: frozenset[str]) -> Captured: ...
+    def what_moves(self, before: Captured, skip: frozenset[str]) -> Captured: ...
+    def mark(self) -> str: ...
+    def measure(self, hardware: Hardware | None) -> float | None: ...
+    def give_up(self) -> None: ...
+
+
+class Aside(Protocol):
+    """Does something that blocks, elsewhere."""
+
+    async def run(self, act: Callable[[], T]) -> T: ...
+
+
+class OneThread:
+    """A thread that is left behind where nobody waits for it any more; the next one waits for its end."""
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(1)
+
+    async def run(self, act: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(act, abandon_on_cancel=True, limiter=self._limiter)
+
+
+class HardwareWatch:
+    """Looks at this machine, and tells the World what is new."""
+
+    def __init__(
+        self,
+        store: Store,
+        environment: Mapping[str, str],
+        clock: Clock,
+        *,
+        path: str,
+        machine: Machine | None = None,
+        aside: Aside | None = None,
+    ) -> None:
+        """``path``: where the facts of this boot are kept."""
+        self._store = store
+        self._clock = clock
+        self._path = path
+        self._machine = machine or Asking(environment, root=surroundings.ROOT, wall=clock.wall)
+        self._aside = aside or OneThread()
+        self._captured: Captured | None = None
+        self._hardware: Hardware | None = None
+        self._bandwidth: Bandwidth | None = None
+        self._failures: dict[str, int] = {}
+        self._due: dict[str, float] = {}
+        self._watched_until = float("-inf")
+        self._looked_at = float("-inf")
+        self._cause = anyio.Event()
+        self._turn = anyio.Lock()
+        self.looks = 0
+
+    def __repr__(self) -> str:
+        return f"<HardwareWatch {self.looks} looks>"
+
+    def statistics(self) -> dict[str, object]:
+        """Return counts for ``hived status``."""
+        return {"looks": self.looks, "failures": dict(self._failures)}
+
+    def watched(self) -> None:
+        """Note that somebody watches, for a while."""
+        was_watched = anyio.current_time() < self._watched_until
+        self._watched_until = anyio.current_time() + WATCHING
+        if not was_watched:
+            self._cause.set()
+
+    async def read(self, asked: Asked) -> Hardware:
+        """Return the facts as they are now, at most a second old. Safe to cancel."""
+        self.watched()
+        async with self._turn:
+            if self._captured is None:
+                await self._begin()
+            if asked.again:
+                self._due.clear()  # whoever asks for everything is told of everything
+                await self._look_at_all()
+            else:
+                await self._look_if_old()
+            if asked.bandwidth and self._bandwidth is None:
+                await self._measure()
+        assert self._hardware is not None
+        return self._hardware
+
+    async def run(self) -> None:
+        """Look once, and then whenever there is cause."""
+        async with self._turn:
+            if self._captured is None:
+                await self._begin()
+        while True:
+            self._cause = anyio.Event()
+            wait = self._wait()
+            with anyio.move_on_after(float("inf") if wait is None else wait):
+                await self._cause.wait()
+            async with self._turn:
+                if any(due <= anyio.current_time() for due in self._due.values()):
+                    await self._look_at_all()  # what failed may be asked at a whole look only
+                else:
+                    await self._look_if_old()
+
+    def _wait(self) -> float | None:
+        now = anyio.current_time()
+        return next_look(
+            watched=now < self._watched_until,
+            loading=self._is_loading(),
+            retry=min(self._due.values()) - now if self._due else None,
+        )
+
+    async def _begin(self) -> None:
+        """Take what is kept of this boot; else look at everything."""
+        mark = await self._do(self._machine.mark)
+        kept = await self._do(partial(read_kept, self._path))
+        if kept is not None and kept.mark == mark:
+            self._captured, self._bandwidth = kept.captured, kept.bandwidth
+            await self._look_at_what_moves()
+        else:
+            await self._look_at_all()
+        if self._hardware is not None:
+            log.info("hardware.known", runs_on=self._hardware.runs_on, machine=summary(self._hardware))
+
+    async def _look_at_all(self) -> None:
+        await self._look(self._machine.everything)
+        await self._keep()
+
+    async def _look_if_old(self) -> None:
+        """Look at what moves, unless somebody else did just now."""
+        if anyio.current_time() - self._looked_at >= YOUNG:
+            await self._look_at_what_moves()
+
+    async def _look_at_what_moves(self) -> None:
+        assert self._captured is not None
+        await self._look(partial(self._machine.what_moves, self._captured))
+
+    async def _look(self, ask: Callable[[frozenset[str]], Captured]) -> None:
+        """Ask, understand, and tell the World what is new."""
+        now = anyio.current_time()
+        skip = frozenset(name for name, due in self._due.items() if due > now)
+        captured, understood = await self._do(partial(_ask, ask, self._captured, skip))
+        self._captured = captured
+        self._looked_at = anyio.current_time()
+        self.looks += 1
+        self._count_failures(captured.replies, skip)
+        self._tell(understood)
+
+    def _tell(self, understood: Hardware) -> None:
+        probes = tuple(
+            msgspec.structs.replace(each, failures=self._failures.get(_question(each.name), 0))
+            for each in understood.probes
+        )
+        memory = msgspec.structs.replace(understood.memory, bandwidth=self._bandwidth)
+        hardware = self._hardware = msgspec.structs.replace(understood, probes=probes, memory=memory)
+        self._store.update(lambda world: equip(world, hardware))
+
+    def _count_failures(self, replies: Replies, skip: frozenset[str]) -> None:
+        """Put off what did not answer, the longer the more often; and say so once."""
+        silent = {_question(name): each.why for name, each in replies.items() if each.state in SILENT}
+        for name in {_question(each) for each in replies} - skip:
+            if name not in silent:
+                self._failures.pop(name, None)
+                self._due.pop(name, None)
+                continue
+            self._failures[name] = failures = self._failures.get(name, 0) + 1
+            self._due[name] = anyio.current_time() + retry_after(failures)
+            if failures == 1:
+                log.warning("hardware.silent", probe=name, why=silent[name])
+
+    async def _measure(self) -> None:
+        speed = await self._do(partial(self._machine.measure, self._hardware))
+        if speed is None or self._hardware is None:
+            return
+        self._bandwidth = Bandwidth(low=speed, high=speed, source="measured", observed_at=self._clock.wall())
+        self._tell(self._hardware)
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Write down what does not change in this boot, unless something did not answer."""
+        if self._captured is None or self._failures:
+            return
+        mark = await self._do(self._machine.mark)
+        kept = Kept(mark=mark, captured=self._captured, bandwidth=self._bandwidth)
+        await self._do(partial(write_kept, self._path, kept))
+
+    def _is_loading(self) -> bool:
+        return any(
+            endpoint.state == "loading" or any(model.state == "loading" for model in endpoint.models or ())
+            for endpoint in self._store.world.endpoints
+            if endpoint.locality == "device"
+        )
+
+    async def _do(self, act: Callable[[], T]) -> T:
+        """Do something that blocks; where nobody waits for it any more, it is told to come to an end."""
+        try:
+            return await self._aside.run(act)
+        except anyio.get_cancelled_exc_class():
+            self._machine.give_up()
+            raise
+
+
+def _ask(
+    ask: Callable[[frozenset[str]], Captured], before: Captured | None, skip: frozenset[str]
+) -> tuple[Captured, Hardware]:
+    """Ask all but ``skip``, and understand. Of what was not asked now, the last answer stands. Blocks."""
+    captured = ask(skip)
+    kept = {
+        name: each
+        for name, each in (before.replies if before is not None else {}).items()
+        if _question(name) in skip or (each.is_answer and _sleeps(captured, name))
+    }
+    captured = msgspec.structs.replace(captured, replies=captured.replies | kept)
+    hardware = understand(captured)
+    # Without a card the table is of no use, and need not be in memory.
+    return captured, understand(captured, read_table()) if hardware.gpus else hardware
+
+
+def _sleeps(captured: Captured, name: str) -> bool:
+    reply = captured.replies.get(name)
+    return reply is not None and reply.state == "asleep"
+
+
+def _question(probe: str) -> str:
+    return CHAINS.get(probe, probe)
+
+
+def kept_path(state: str) -> str:
+    """Return where the facts of this boot are kept."""
+    return os.path.join(state, "hardware")

@@ -1,0 +1,361 @@
+"""Ask this machine what it is, within bounds: the edge of ``hardware``. Blocks; judges no answer.
+
+Every question is asked at once, each in a thread that does not keep the process from ending, and no question
+takes more than its time. A program that hangs is ended with its group; one that the kernel holds is left
+behind and not asked again while it is there. Files about graphics are read by a process of its own as well,
+since a driver that hangs holds whoever reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from hived.machine.commands import Run, run_bounded
+from hived.machine.hardware import collect
+from hived.machine.hardware.limits import wanted_files
+from hived.machine.hardware.mac_programs import MAC_FIRST, MAC_MOVING
+from hived.machine.hardware.measuring import measure_memory
+from hived.machine.hardware.nvidia_smi import FEWER_FIELDS, FIELDS, is_unknown_field
+from hived.machine.hardware.pci import understand_pci
+from hived.machine.hardware.understanding import NOBODY, Captured, Reply
+from hived.machine.inside import look_inside
+from hived.machine.llamacpp import environment as llamacpp_environment
+from hived.machine.processes import identify
+from hived_client._version import __version__
+from hived_client.doors.boot import boot_id
+from hived_client.vocabulary.hardware import Hardware
+
+LONGEST = 10.0
+"""Seconds for all questions together."""
+EACH = 5.0
+"""Seconds for one question."""
+MASKS = (
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+    *("GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR"),
+)
+
+_GIVEN_UP = ""
+_PYTHON = (sys.executable, "-P", "-m")
+_CHILD = "hived.machine.hardware"
+
+
+Replies = dict[str, Reply]
+Question = Callable[[float], Replies]
+"""Asks something; is given the moment (monotonic) by which it must be back."""
+
+
+class Asking:
+    """One machine, asked as often as somebody wants to know. Not for two threads at once."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        root: str = "/",
+        run: Run = run_bounded,
+        darwin: bool = sys.platform == "darwin",
+        wall: Callable[[], float] = time.time,
+        each: float = EACH,
+        longest: float = LONGEST,
+    ) -> None:
+        """``each``, ``longest``: seconds for one question, and for all together."""
+        self._environment = environment
+        self._root = root
+        self._run = run
+        self._darwin = darwin
+        self._wall = wall
+        self._each = each
+        self._longest = longest
+        self._left: dict[str, int] = {}
+        self._running: dict[int, None] = {}
+        self._fields: tuple[str, ...] = FIELDS
+        self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
+        self._given_up = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<Asking {self._root}, {len(self._left)} left behind>"
+
+    def everything(self, skip: frozenset[str] = frozenset()) -> Captured:
+        """Ask everything but ``skip``, which are probes that failed and wait for their turn."""
+        self._given_up.clear()
+        if self._darwin:
+            return self._mac(MAC_FIRST, {}, skip)
+        return self._linux((*collect.SYSTEM, *collect.POWER), None, skip)
+
+    def what_moves(self, before: Captured, skip: frozenset[str] = frozenset()) -> Captured:
+        """Ask again for what changes while a machine runs; the rest is as it was captured before."""
+        self._given_up.clear()
+        if self._darwin:
+            return self._mac(MAC_MOVING, before.replies, skip)
+        return self._linux((*collect.MOVING, *collect.POWER), before, skip)
+
+    def give_up(self) -> None:
+        """Have whoever waits for answers wait no longer, and end what runs; from another thread, at once."""
+        self._given_up.set()
+        for pid in tuple(self._running):
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        self._done.put((_GIVEN_UP, {}))
+
+    def measure(self, hardware: Hardware | None) -> float | None:
+        """Measure the memory's bandwidth, in bytes a second; ``None`` where that fails."""
+        return measure_memory(self._run, hardware)
+
+    def mark(self) -> str:
+        """Return what differs as soon as facts that do not change by themselves may have changed."""
+        system = os.uname()
+        self._given_up.clear()
+
+        def read_driver(until: float) -> Replies:
+            found = collect.collect(self._root, ["proc/driver/nvidia/version"])
+            return {"driver": Reply(state="ok", out="".join(found.values()))}
+
+        driver = self._gather({"driver": read_driver}, frozenset(), time.monotonic() + self._each)
+        server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
+        try:
+            changed = os.stat(server).st_mtime_ns if server else 0
+        except OSError:
+            changed = 0
+        masks = [f"{name}={self._environment[name]}" for name in MASKS if name in self._environment]
+        parts = [
+            __version__,
+            boot_id(),
+            system.nodename,
+            system.machine,
+            *(f"{each.state} {each.out}" for each in driver.values()),
+            server,
+            str(changed),
+            *masks,
+        ]
+        return "\n".join(parts)
+
+    def _mac(
+        self, programs: Mapping[str, tuple[str, ...]], before: Replies, skip: frozenset[str]
+    ) -> Captured:
+        def question(name: str, words: tuple[str, ...]) -> Question:
+            return lambda until: {name: self._program(name, words, until)}
+
+        questions = {name: question(name, words) for name, words in programs.items()}
+        if programs is MAC_FIRST:
+            questions["llama-server"] = self._devices
+        return self._captured(before | self._gather(questions, skip, time.monotonic() + self._longest))
+
+    def _linux(self, patterns: Sequence[str], before: Captured | None, skip: frozenset[str]) -> Captured:
+        until = time.monotonic() + self._longest
+        system: dict[str, str] = {}
+        cards: dict[str, str] = {}
+
+        def read_system(until: float) -> Replies:
+            begun = time.monotonic()
+            found = collect.collect(self._root, patterns)
+            found |= collect.collect(self._root, wanted_files(found.get("proc/self/cgroup", "")))
+            system.update(found)
+            return {"system": Reply(state="ok", seconds=time.monotonic() - begun)}
+
+        def read_cards(until: float) -> Replies:
+            reply = self._program("cards", (*_PYTHON, f"{_CHILD}.collect", self._root), until)
+            found = _texts(reply)
+            if found is None and reply.state == "ok":
+                reply = msgspec.structs.replace(
+                    reply, state="failed", why="it printed nothing that can be read"
+                )
+            cards.update(found or {})
+            return {"cards": msgspec.structs.replace(reply, out="")}
+
+        first = min(until, time.monotonic() + self._each)
+        wanted: dict[str, Question] = {"system": read_system}
+        if before is None or before.cards:
+            wanted["cards"] = read_cards  # where there was none at the whole look, none has come
+        replies = self._gather(wanted, skip, first)
+        # A thread that is late may still write into its own; what is kept is as it is now.
+        system, cards = dict(system), dict(cards)
+        if before is not None:
+            system = before.system | system
+            cards = cards or before.cards
+            replies = before.replies | replies
+        questions: dict[str, Question] = {}
+        if self._has_nvidia(cards):
+            questions["nvidia"] = self._nvidia
+        asleep = {card.vendor for card in understand_pci(cards) if card.asleep}
+        if before is None and not asleep:
+            questions["llama-server"] = self._devices
+        if "nvidia" in asleep:
+            # Asking any program of its driver wakes the card. What its files and the cache say is enough.
+            questions.pop("nvidia", None)
+            replies.setdefault("nvml", Reply(state="asleep", why="a card sleeps, and is not woken"))
+        return self._captured(replies | self._gather(questions, skip, until), system=system, cards=cards)
+
+    def _nvidia(self, until: float) -> Replies:
+        """Ask NVIDIA's library, and its program where that does not answer."""
+        nvml = self._program("nvml", (*_PYTHON, f"{_CHILD}.nvml_child"), until)
+        replies = {"nvml": nvml}
+        if nvml.state in ("late", "stuck") or (nvml.state == "ok" and '"devices": [{' in nvml.out):
+            return replies  # one that hangs would hang for its program too
+        program = self._smi()
+        if program is None:
+            return replies
+        replies["nvidia-smi"] = smi = self._ask_smi(program, until)
+        if smi.state == "ok":
+            query = "--query-compute-apps=gpu_uuid,pid,used_memory"
+            words = (program, query, "--format=csv,noheader,nounits")
+            replies["nvidia-smi processes"] = self._program("nvidia-smi processes", words, until)
+        if smi.state == "ok" and ", Enabled," in smi.out:
+            replies["nvidia-smi -L"] = self._program("nvidia-smi -L", (program, "-L"), until)
+            replies["nvidia-smi -q -x"] = self._program("nvidia-smi -q -x", (program, "-q", "-x"), until)
+        return replies
+
+    def _ask_smi(self, program: str, until: float) -> Reply:
+        def ask(fields: Sequence[str]) -> Reply:
+            query = f"--query-gpu={','.join(fields)}"
+            return self._program("nvidia-smi", (program, query, "--format=csv,noheader,nounits"), until)
+
+        reply = ask(self._fields)
+        if not is_unknown_field(reply.out):
+            return reply
+        self._fields = FEWER_FIELDS
+        return ask(self._fields)
+
+    def _devices(self, until: float) -> Replies:
+        path = shutil.which("llama-server", path=self._environment.get("PATH"))
+        if path is None:
+            return {"llama-server": NOBODY}
+        words = (path, "--list-devices")
+        own = llamacpp_environment(self._environment)
+        return {"llama-server": self._program("llama-server", words, until, environment=own)}
+
+    def _program(
+        self, name: str, words: Sequence[str], until: float, environment: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Run a program and say how it went."""
+        left = self._left.get(name)
+        if left is not None and identify(left) is not None:
+            return Reply(
+                state="stuck", why=f"process {left}, which was asked before, cannot be ended", left=left
+            )
+        self._left.pop(name, None)
+        seconds = max(0.1, min(self._each, until - time.monotonic() - 0.5))
+        started = time.monotonic()
+        numbers: list[int] = []
+        done = self._run(
+            words,
+            seconds=seconds,
+            environment=environment or self._environment,
+            begun=lambda pid: self._note(pid, numbers),
+        )
+        for pid in numbers:
+            self._running.pop(pid, None)
+        passed = time.monotonic() - started
+        if done is None:
+            return Reply(state="absent", why=f"{words[0]} cannot be run")
+        if done.left is not None:
+            self._left[name] = done.left
+            return Reply(
+                state="stuck",
+                why=f"it hangs in the kernel (process {done.left})",
+                seconds=passed,
+                left=done.left,
+            )
+        if done.is_late:
+            return Reply(state="late", why=f"it took longer than {seconds:.1f} s", seconds=passed)
+        said = f"{done.out}\n{done.err}" if done.code or name == "llama-server" else done.out
+        why = "" if done.code == 0 else f"it ended with {done.code}: {_first_line(said)}"
+        return Reply(state="ok" if done.code == 0 else "failed", out=said, why=why, seconds=passed)
+
+    def _note(self, pid: int, numbers: list[int]) -> None:
+        numbers.append(pid)
+        self._running[pid] = None
+        if self._given_up.is_set():  # between two of its steps
+            self.give_up()
+
+    def _gather(self, questions: Mapping[str, Question], skip: frozenset[str], until: float) -> Replies:
+        """Ask at once; what is not back in time is late, and its thread is left to itself."""
+        done = self._done = queue.SimpleQueue()
+        if self._given_up.is_set():
+            return {}
+        asked = {name: ask for name, ask in questions.items() if name not in skip}
+        begun = time.monotonic()
+
+        def run(name: str, ask: Question) -> None:
+            done.put((name, ask(until)))
+
+        for name, ask in asked.items():
+            threading.Thread(target=run, args=(name, ask), name=f"hardware {name}", daemon=True).start()
+        replies: Replies = {}
+        waiting = set(asked)
+        while waiting:
+            try:
+                name, found = done.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if name == _GIVEN_UP:
+                break  # what comes now is thrown away
+            waiting.discard(name)
+            replies |= found
+        for name in waiting:
+            key = "nvml" if name == "nvidia" else name
+            replies[key] = Reply(state="late", why="it did not come back", seconds=time.monotonic() - begun)
+        return replies
+
+    def _captured(
+        self, replies: Replies, *, system: dict[str, str] | None = None, cards: dict[str, str] | None = None
+    ) -> Captured:
+        return Captured(
+            darwin=self._darwin,
+            system=system or {},
+            cards=cards or {},
+            replies=replies,
+            smi_fields=self._fields,
+            affinity=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            inside=None if self._darwin else look_inside(self._environment, self._root),
+            user=user_name(),
+            environment={name: self._environment[name] for name in MASKS if name in self._environment},
+            at=self._wall(),
+        )
+
+    def _has_nvidia(self, cards: Mapping[str, str]) -> bool:
+        """Tell whether anything of NVIDIA's is here: without, nobody is asked."""
+        files = any(path.startswith(("proc/driver/nvidia/", "access/dev/nvidia")) for path in cards)
+        tegra = "etc/nv_tegra_release" in cards or "nvidia" in cards.get("proc/device-tree/compatible", "")
+        bus = any(path.endswith("/vendor") and said.strip() == "0x10de" for path, said in cards.items())
+        return files or tegra or bus or "access/dev/dxg" in cards or self._smi() is not None
+
+    def _smi(self) -> str | None:
+        found = shutil.which("nvidia-smi", path=self._environment.get("PATH"))
+        if found is not None:
+            return found
+        wsl = os.path.join(self._root, "usr/lib/wsl/lib/nvidia-smi")
+        return wsl if os.access(wsl, os.X_OK) else None
+
+
+def user_name() -> str:
+    """Return the name of the user that this program runs as; the number where nobody has it."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _texts(reply: Reply) -> dict[str, str] | None:
+    if reply.state != "ok":
+        return None
+    try:
+        return msgspec.json.decode(reply.out, type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _first_line(said: str) -> str:
+    lines = said.strip().splitlines()
+    return lines[0][:200] if lines else "it said nothing"

@@ -1,0 +1,90 @@
+"""``hived hardware``: what is known of each machine of the table, in lines and in JSON."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from hived.cli.document import hardware_document
+from hived.cli.hardware_findings import check_hardware
+from hived.cli.hardware_lines import hardware_lines
+from hived.cli.rendering import as_json
+from hived.cli.screen import hardware_line
+from hived.decisions.transitions import equip
+from hived.machine.hardware.bandwidth_table import read_table
+from hived.machine.hardware.understanding import understand
+from hived_client.vocabulary.hardware import Gpu, Hardware
+from hived_client.vocabulary.world import World
+from tests.cli.words import hived
+from tests.daemon.running import Running, configure
+from tests.machine.hardware.machines import MACHINES, Machine
+
+TABLE = read_table()
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_every_machine_can_be_shown_and_nothing_in_it_obeyed(machine: Machine) -> None:
+    hardware = understand(machine.captured, TABLE)
+    lines = hardware_lines(hardware)
+    assert lines[0] == machine.says
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if "None" in line]
+    for gpu in hardware.gpus or ():
+        assert any((gpu.name or gpu.vendor) in line for line in lines)
+    for problem in hardware.problems:
+        assert problem.message in lines
+        assert f"  → {problem.hint}" in lines
+    assert hardware_line(equip(World(generation=1), hardware)) == machine.says
+
+
+def test_json_has_every_field_and_unknown_is_null() -> None:
+    hardware = understand(MACHINES[1].captured, TABLE)
+    document = json.loads(as_json(hardware_document(hardware)))
+    assert document.keys() == set(Hardware.__struct_fields__)
+    (gpu,) = document["gpus"]
+    assert gpu.keys() == set(Gpu.__struct_fields__)
+    assert gpu["nvlinks"] is None
+    assert gpu["bandwidth"]["source"] == "table"
+    assert hardware_document(None) is None
+
+
+@pytest.mark.slow
+def test_the_daemon_is_asked_and_where_there_is_none_the_machine_itself(environment: dict[str, str]) -> None:
+    alone = hived(environment, "hardware", "--json")
+    assert alone.code == 0
+    here = json.loads(alone.out)
+    configure(environment)
+    with Running(environment) as daemon:
+        asked = json.loads(hived(environment, "hardware", "--json").out)
+        shown = hived(environment, "status")
+        world = daemon.client.world().world
+        assert len(daemon.events("hardware.known")) == 1
+    for name in ("runs_on", "system"):
+        assert {**(asked[name] if isinstance(asked[name], dict) else {}), "observed_at": 0} == {
+            **(here[name] if isinstance(here[name], dict) else {}),
+            "observed_at": 0,
+        }
+    assert asked["memory"]["total"] == here["memory"]["total"]
+    assert asked["memory"]["bandwidth"]["source"] == "measured"
+    assert world.hardware is not None
+    assert f"hardware   {asked['runs_on']}: " in shown.out
+
+
+def test_the_doctor_is_told_the_line_and_what_is_wrong() -> None:
+    said = {machine.name: check_hardware(understand(machine.captured, TABLE)) for machine in MACHINES}
+    for machine in MACHINES:
+        first, *_ = said[machine.name]
+        assert (first.level, first.what) == ("ok", machine.says)
+    hung = said["nvidia-smi that hangs"]
+    assert [(each.level, each.check, each.fix) for each in hung[1:]] == [
+        ("warn", "gpu.driver", "sudo reboot")
+    ]
+    masked = understand(
+        msgspec.structs.replace(MACHINES[1].captured, environment={"CUDA_VISIBLE_DEVICES": ""})
+    )
+    assert [each.check for each in check_hardware(masked)[1:]] == ["hardware.masked"]
+    warm = [each.what for each in said["desktop with four RTX 3090, two linked"][1:]]
+    assert warm == ["NVIDIA GeForce RTX 3090 is slower just now because of temperature"]
+    assert check_hardware(None)[0].level == "note"

@@ -1,0 +1,326 @@
+"""What hived says of each machine of the table; ``python -m tests.machine.hardware`` prints it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hived.decisions.machine_line import summary
+from hived.machine.hardware.bandwidth_table import read_table
+from hived.machine.hardware.understanding import Captured, Reply, understand
+from hived_client.vocabulary.hardware import Gpu, GpuProcess, Hardware
+from tests.machine.hardware.machines import (
+    GIB,
+    MACHINES,
+    RADEON_7900,
+    Machine,
+    bus,
+    linux,
+    nvml,
+    nvml_card,
+    plain,
+    smi,
+    smi_fields,
+    told,
+)
+
+TABLE = read_table()
+BY_NAME = {machine.name: machine for machine in MACHINES}
+
+
+def known(name: str) -> Hardware:
+    """Understand a machine of the table."""
+    return understand(BY_NAME[name].captured, TABLE)
+
+
+def cards(name: str) -> tuple[Gpu, ...]:
+    """Return the cards of a machine of the table."""
+    return known(name).gpus or ()
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_each_machine_is_said_in_one_line(machine: Machine) -> None:
+    name, _, _, captured, says = machine
+    assert summary(understand(captured, TABLE)) == says, name
+
+
+def test_there_are_enough_of_them_and_each_says_where_its_text_is_from() -> None:
+    assert len(MACHINES) >= 20
+    assert len(BY_NAME) == len(MACHINES)
+    assert all(machine.source for machine in MACHINES)
+    assert sum(machine.origin == "captured" for machine in MACHINES) >= 8
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_nothing_unknown_is_zero_and_no_card_is_there_twice(machine: Machine) -> None:
+    hardware = understand(machine.captured, TABLE)
+    gpus = hardware.gpus or ()
+    assert all(gpu.memory is None or gpu.memory > 0 for gpu in gpus)
+    assert all(gpu.source for gpu in gpus)
+    addresses = [gpu.pci for gpu in gpus if gpu.pci is not None]
+    assert len(addresses) == len(set(addresses))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(hardware), type=Hardware) == hardware
+
+
+def test_what_the_library_tells_of_four_cards() -> None:
+    first, _, third, _ = cards("desktop with four RTX 3090, two linked")
+    assert first.bandwidth is not None
+    assert first.bandwidth.source == "clock and bus width"
+    assert first.bandwidth.low == pytest.approx(936.1e9, rel=0.001)
+    assert first.bandwidth.note == ""
+    assert (first.compute, first.runtime, first.driver) == ("8.6", "12.8", "570.86.15")
+    assert (first.nvlinks, third.nvlinks) == (4, 0)
+    assert (first.throttled, third.throttled) == ((), ("temperature",))
+    assert first.free == 24000 << 20
+
+
+def test_a_card_in_slices_is_used_by_its_slices_only() -> None:
+    whole, one, other = cards("A100 in slices (MIG)")
+    assert (whole.sliced, whole.usable, whole.fault) == (True, False, None)
+    assert (one.kind, one.usable, one.whole) == ("slice", True, "0000:01:00.0")
+    assert (one.memory, one.free) == (19968 << 20, 19955 << 20)
+    assert one.uuid != other.uuid
+    assert one.bandwidth is not None
+    assert one.bandwidth.low < 2039e9 / 4 * 1.02
+
+
+def test_the_library_tells_slices_too() -> None:
+    part = {
+        "index": 0,
+        "name": "NVIDIA A100 MIG 3g.40gb",
+        "uuid": "MIG-1",
+        "memory": {"total": 40 * GIB, "free": GIB},
+    }
+    card = nvml_card("NVIDIA A100", "00000000:01:00.0", 1, 1, mig=True, slices=[part], compute=[8, 0])
+    card.pop("memory")
+    card["errors"] = {"memory": "NO_PERMISSION"}  # as inside a container
+    hardware = understand(linux(plain(), {}, nvml(card)))
+    whole, one = hardware.gpus or ()
+    assert (whole.usable, whole.fault, one.usable, one.memory) == (False, None, True, 40 * GIB)
+    assert hardware.runs_on == "CUDA"
+
+
+@pytest.mark.parametrize("name", ["Jetson Orin Nano", "DGX Spark (GB10)"])
+def test_a_card_without_memory_of_its_own_has_the_machines(name: str) -> None:
+    hardware = known(name)
+    (gpu,) = hardware.gpus or ()
+    assert (gpu.kind, gpu.shared, gpu.usable, gpu.fault) == ("integrated", True, True, None)
+    assert (gpu.memory, gpu.free) == (hardware.memory.total, hardware.memory.available)
+
+
+def test_a_card_that_may_not_be_asked_is_not_taken_for_one_without_memory() -> None:
+    row = (
+        "0, GPU-1, NVIDIA A40, [Insufficient Permissions], [N/A], [N/A], 550.1, 8.6, 00000000:01:00.0, "
+        "4, 4, 16, 16, 0, 40, [N/A], None"
+    )
+    hardware = understand(linux(plain(), {}, smi(row)))
+    (gpu,) = hardware.gpus or ()
+    assert (gpu.shared, gpu.memory, gpu.usable) == (False, None, False)
+    assert gpu.fault is not None
+    assert gpu.fault.code == "gpu.driver"
+    assert "insufficient permissions" in gpu.fault.message
+
+
+def test_the_same_card_told_by_three_is_one_with_the_names_of_all() -> None:
+    (gpu,) = cards("one card, told by nvidia-smi, CUDA and Vulkan")
+    assert gpu.backends == ("CUDA0", "Vulkan0")
+    assert gpu.memory == 6144 << 20
+
+
+def test_twins_are_told_apart_one_to_one() -> None:
+    listed = told(
+        "Available devices:\n"
+        + "".join(
+            f"  {kind}{n}: NVIDIA GeForce RTX 3090 (24135 MiB, 23700 MiB free)\n"
+            for kind in ("CUDA", "Vulkan")
+            for n in (0, 1)
+        )
+    )
+    pair = [
+        nvml_card("NVIDIA GeForce RTX 3090", f"00000000:0{n}:00.0", 24576, 24000, compute=[8, 6])
+        for n in (1, 2)
+    ]
+    hardware = understand(linux(plain(), {}, nvml(*pair) | {"llama-server": listed}))
+    assert [gpu.backends for gpu in hardware.gpus or ()] == [("CUDA0", "Vulkan0"), ("CUDA1", "Vulkan1")]
+
+
+def test_the_rest_goes_on_where_one_card_is_lost() -> None:
+    hardware = known("two cards, of which one is lost")
+    whole, lost = hardware.gpus or ()
+    assert (whole.usable, lost.usable, lost.pci) == (True, False, "0000:02:00.0")
+    assert [each.code for each in hardware.problems] == ["gpu.driver"]
+    assert hardware.runs_on == "CUDA"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "hint"),
+    [
+        ("the same, the user not in the group render", "gpu.permission", "sudo usermod -aG render,video me"),
+        (
+            "container without --gpus on a machine with a card",
+            "gpu.not_passed",
+            "docker run --gpus all IMAGE",
+        ),
+        ("driver updated and not loaded (version mismatch)", "gpu.driver", "sudo reboot"),
+        ("nvidia-smi that hangs", "gpu.driver", "sudo reboot"),
+        ("a driver too old for llama-server", "gpu.driver_old", "sudo ubuntu-drivers install"),
+    ],
+)
+def test_what_is_wrong_has_its_code_and_its_command(name: str, code: str, hint: str) -> None:
+    hardware = known(name)
+    assert hardware.runs_on == "CPU"
+    assert [(each.code, each.hint) for each in hardware.problems] == [(code, hint)]
+
+
+def test_a_laptops_card_is_left_asleep_and_not_called_broken() -> None:
+    card, own = cards("hybrid laptop, its card asleep")
+    assert (card.asleep, card.usable, card.fault, card.free) == (True, True, None, None)
+    assert (card.memory, card.estimated) == (8 * GIB, True)  # of the table: only one is called so
+    assert (own.kind, own.usable) == ("integrated", False)
+
+
+def test_a_container_has_what_its_limits_leave_and_cache_counts_as_free() -> None:
+    hardware = known("container with two processors and 8 GB (cgroup v2)")
+    assert hardware.memory.limit == 8 * GIB
+    assert hardware.memory.available == 5 * GIB
+    assert (hardware.cpu.usable, hardware.cpu.quota, hardware.cpu.threads) == (2.0, 2.0, 32)
+
+
+def test_memory_near_each_half_of_the_processors() -> None:
+    nodes = known("server with 2 × 32 cores and two nodes of memory").memory.numa
+    assert [(node.number, node.processors) for node in nodes] == [(0, 32), (1, 32)]
+    assert nodes[0].memory == 791829555 * 1024
+
+
+def test_metals_own_word_comes_before_the_rule_of_thumb() -> None:
+    (asked,) = cards("MacBook Pro, M3 Pro, 36 GB")
+    (guessed,) = cards("MacBook Air, M1, 8 GB")
+    assert (asked.memory, asked.estimated, asked.cores) == (27 * GIB, False, 18)
+    assert (guessed.memory, guessed.estimated) == (int(8 * GIB * 0.67), True)
+    assert asked.free == 301000 * 16384
+
+
+def test_nobody_who_could_tell_is_not_nobody_there() -> None:
+    late = Reply(state="late", why="it took longer than 5.0 s")
+    blind = understand(linux(plain(), {}, {"cards": late}))
+    assert (blind.gpus, blind.runs_on) == (None, None)
+    hung = understand(linux(plain(), {}, {"nvml": late}))
+    assert hung.gpus is None
+    empty = understand(linux(plain()))
+    assert (empty.gpus, empty.runs_on) == ((), "CPU")
+
+
+def test_who_holds_memory_of_a_card() -> None:
+    known = {
+        "index": "0",
+        "uuid": "GPU-7",
+        "name": "NVIDIA L4",
+        "memory.total": "23034",
+        "compute_cap": "8.9",
+    }
+    row = smi_fields(known)
+    replies = smi(row) | {
+        "nvidia-smi processes": told("GPU-7, 114687, 19135\nGPU-7, 5, [N/A]\nGPU-8, 6, 1\n")
+    }
+    (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
+    assert gpu.processes == (GpuProcess(pid=114687, memory=19135 << 20), GpuProcess(pid=5))
+    (unasked,) = understand(linux(plain(), {}, smi(row))).gpus or ()
+    assert unasked.processes is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "runs"),
+    [
+        ("Vulkan0: AMD Radeon RX 6600 (RADV NAVI23) (8176 MiB, 7000 MiB free)", "Vulkan/AMD"),
+        ("ROCm0: AMD Radeon RX 6600 (8176 MiB, 7000 MiB free)", "ROCm"),
+        ("Vulkan0: NVIDIA GeForce GTX 970 (4096 MiB, 4000 MiB free)", "Vulkan/NVIDIA"),
+        ("Vulkan0: Intel(R) Arc(tm) A770 Graphics (DG2) (16032 MiB, 15000 MiB free)", "Vulkan/Intel"),
+        ("MTL0: Apple M2 (10922 MiB, 10922 MiB free)", "Metal"),
+        ("RPC[10.0.0.2:50052]: RPC[10.0.0.2:50052] (24000 MiB, 23000 MiB free)", "CPU"),
+        ("BLAS: OpenBLAS (0 MiB, 0 MiB free)", "CPU"),
+    ],
+)
+def test_what_a_server_lists_is_used_in_the_way_that_it_lists_it(listed: str, runs: str) -> None:
+    said = {"llama-server": told(f"Available devices:\n  {listed}\n")}
+    assert understand(linux(plain(), {}, said)).runs_on == runs
+
+
+def test_a_card_of_amds_that_a_container_was_not_given() -> None:
+    hardware = understand(linux(plain(), RADEON_7900, inside="docker"))
+    assert [(each.code, each.hint) for each in hardware.problems] == [
+        ("gpu.not_passed", "docker run --device /dev/kfd --device /dev/dri IMAGE")
+    ]
+
+
+def test_a_card_that_was_given_to_a_virtual_machine_is_not_called_broken() -> None:
+    given = bus(
+        "0000:01:00.0", "0x10de", "0x2204", name="GA102 [GeForce RTX 3090]", uevent="DRIVER=vfio-pci\n"
+    )
+    hardware = understand(linux(plain(), given, {"nvml": told('{"error": "LIBRARY_NOT_FOUND"}')}))
+    assert (hardware.runs_on, hardware.problems) == ("CPU", ())
+
+
+def test_a_mask_hides_cards() -> None:
+    pair = [
+        nvml_card("NVIDIA GeForce RTX 3090", f"00000000:0{n}:00.0", 24576, 24000, compute=[8, 6])
+        for n in (1, 2)
+    ]
+
+    def seen(mask: str, **more: str) -> list[bool | None]:
+        environment = {"CUDA_VISIBLE_DEVICES": mask} | more
+        return [
+            gpu.visible
+            for gpu in understand(linux(plain(), {}, nvml(*pair), environment=environment)).gpus or ()
+        ]
+
+    assert seen("0,1") == [True, True]
+    assert seen("") == seen("-1") == [False, False]
+    assert seen("1") == [False, True]
+    assert seen("GPU-00000000:02") == [False, True]
+    pair[1]["name"] = "NVIDIA GeForce RTX 3080"
+    assert seen("1") == [None, None]  # numbers follow speed, which nobody tells
+    assert seen("1", CUDA_DEVICE_ORDER="PCI_BUS_ID") == [False, True]
+    hidden = understand(linux(plain(), {}, nvml(*pair), environment={"CUDA_VISIBLE_DEVICES": "-1"}))
+    assert hidden.runs_on == "CPU"
+
+
+noise = st.text(max_size=200) | st.sampled_from(
+    [
+        "0x10de",
+        "Model: x",
+        "0, 1, 2",
+        "[N/A]",
+        "{}",
+        '{"devices": [{}]}',
+        '{"devices": [{"memory": {}}]}',
+        "<gpu/>",
+        "MemTotal: 0 kB",
+    ]
+)
+paths = st.sampled_from(
+    [path for machine in MACHINES for path in (*machine.captured.system, *machine.captured.cards)]
+)
+programs = st.sampled_from(
+    [
+        "nvml",
+        "nvidia-smi",
+        "nvidia-smi -L",
+        "nvidia-smi -q -x",
+        "llama-server",
+        "sysctl",
+        "system_profiler",
+        "vm_stat",
+        "pmset",
+        "metal",
+    ]
+)
+
+
+@given(st.dictionaries(paths, noise, max_size=8), st.dictionaries(programs, noise, max_size=6), st.booleans())
+def test_no_text_whatever_breaks_it(files: dict[str, str], said: dict[str, str], darwin: bool) -> None:
+    replies = {name: told(out) for name, out in said.items()}
+    hardware = understand(Captured(darwin=darwin, system=files, cards=files, replies=replies), TABLE)
+    assert summary(hardware)
+    assert all(gpu.memory is None or gpu.memory > 0 for gpu in hardware.gpus or ())
