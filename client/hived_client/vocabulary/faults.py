@@ -435,7 +435,7 @@ CATALOGUE: dict[str, Row] = {
         wsl=("wsl.exe --shutdown",),
     ),
     "gpu.permission": Row(
-        "{path} may not be opened by user {user}, so no model runs on {gpu}.",
+        "{path} may not be opened by user {user}, so no model runs on the card behind it.",
         ("sudo usermod -aG render,video {user}",),
     ),
     "gpu.driver_old": Row(

@@ -30,6 +30,7 @@ from hived.machine.hardware.pci import understand_pci
 from hived.machine.hardware.understanding import NOBODY, Captured, Reply
 from hived.machine.inside import look_inside
 from hived.machine.llamacpp import environment as llamacpp_environment
+from hived.machine.owners import user_name
 from hived.machine.processes import identify
 from hived_client._version import __version__
 from hived_client.doors.boot import boot_id
@@ -317,7 +318,7 @@ class Asking:
             smi_fields=self._fields,
             affinity=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             inside=None if self._darwin else look_inside(self._environment, self._root),
-            user=user_name(),
+            user=user_name(os.getuid()),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
             at=self._wall(),
         )
@@ -335,16 +336,6 @@ class Asking:
             return found
         wsl = os.path.join(self._root, "usr/lib/wsl/lib/nvidia-smi")
         return wsl if os.access(wsl, os.X_OK) else None
-
-
-def user_name() -> str:
-    """Return the name of the user that this program runs as; the number where nobody has it."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def _texts(reply: Reply) -> dict[str, str] | None:
