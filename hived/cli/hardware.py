@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 
 import msgspec
 
@@ -14,6 +15,9 @@ from hived.cli.running import NOT_RUNNING, YES, exit_code
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
 from hived_client.vocabulary.hardware import Bandwidth, Hardware
+
+LONGEST = 10.0
+"""Seconds for a look without a daemon."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,21 +37,24 @@ def _known(*, again: bool) -> Hardware:
     except HivedError as error:
         if exit_code(error) != NOT_RUNNING and error.code != "method.unknown":
             raise
-    return _look()
+    from hived.machine.commands import run_bounded
+    from hived.machine.hardware.measuring import measure_memory
 
-
-def _look() -> Hardware:
-    """Look without a daemon."""
-    from hived.machine.hardware.asking import Asking
-    from hived.machine.hardware.bandwidth_table import read_table
-    from hived.machine.hardware.understanding import understand
-
-    asking = Asking(os.environ)
-    hardware = understand(asking.everything(), read_table())
-    speed = asking.measure(hardware)
+    hardware = look_at_machine(os.environ)
+    speed = measure_memory(run_bounded, hardware)
     if speed is None:
         return hardware
     bandwidth = Bandwidth(low=speed, high=speed, source="measured", observed_at=hardware.observed_at)
     return msgspec.structs.replace(
         hardware, memory=msgspec.structs.replace(hardware.memory, bandwidth=bandwidth)
     )
+
+
+def look_at_machine(environment: Mapping[str, str], *, longest: float = LONGEST) -> Hardware:
+    """Look without a daemon. Blocks, for ``longest`` seconds at most and half of them for one question."""
+    from hived.machine.hardware.asking import Asking
+    from hived.machine.hardware.bandwidth_table import read_table
+    from hived.machine.hardware.understanding import understand
+
+    asking = Asking(environment, each=longest / 2, longest=longest)
+    return understand(asking.everything(), read_table())

@@ -7,8 +7,8 @@ import json
 import msgspec
 import pytest
 
+from hived.cli.doctor.hardware import check_hardware
 from hived.cli.document import hardware_document
-from hived.cli.hardware_findings import check_hardware
 from hived.cli.hardware_lines import hardware_lines
 from hived.cli.rendering import as_json
 from hived.cli.screen import hardware_line

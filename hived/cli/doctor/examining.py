@@ -16,7 +16,7 @@ from hived.cli.doctor.errors_in_log import LogFacts, check_errors, read_errors
 from hived.cli.doctor.findings import Finding, Report, Section, of_fault, ok, report, unknown
 from hived.cli.doctor.folders import FilesFacts, check_files, read_files
 from hived.cli.doctor.gathering import Missing, gather
-from hived.cli.doctor.gpu import GpuFacts, check_gpu, named, read_gpu
+from hived.cli.doctor.hardware import check_hardware
 from hived.cli.doctor.looking import look
 from hived.cli.doctor.servers import (
     check_detours,
@@ -36,9 +36,11 @@ from hived.cli.doctor.service import (
     start_of,
 )
 from hived.cli.doctor.slowness import System, check_speed, read_system
+from hived.cli.hardware import look_at_machine
 from hived.cli.logs.sources import find_log
 from hived.cli.masking import masking
 from hived.configuration.reading import Settings
+from hived.decisions.gpus import best_gpu
 from hived.machine.owners import read_variables
 from hived_client._version import __version__
 from hived_client.doors.files import Known
@@ -46,10 +48,13 @@ from hived_client.doors.paths import places
 from hived_client.doors.sync import Client
 from hived_client.errors import NotReady
 from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.world import World
 
 FIRST, SECOND = 1.0, 3.3
 """Seconds for the two rounds: with the start of the program, everything takes less than five."""
+MACHINE = 2.8
+"""Seconds of the second round for this machine: a driver that hangs is then told as that."""
 
 
 def examine(environment: Mapping[str, str]) -> Report:
@@ -76,7 +81,6 @@ def _readings(facts: Mapping[str, object], environment: Mapping[str, str]) -> di
     settings = configuration.settings if isinstance(configuration, ConfigurationFacts) else Settings()
     endpoints = configuration.expected if isinstance(configuration, ConfigurationFacts) else ()
     readings: dict[str, Callable[[], object]] = {
-        "gpu": lambda: read_gpu(environment),
         "system": read_system,
         "models": lambda: models_folders(environment),
         "programs": lambda: programs_on(environment.get("PATH", "")),
@@ -95,9 +99,12 @@ def _readings(facts: Mapping[str, object], environment: Mapping[str, str]) -> di
             readings["their_programs"] = lambda: _programs_of(daemon.pid)
     if isinstance(known, Known) and known.verdict in ("fresh", "lagging"):
         endpoints = known.world.endpoints
-        readings["world"] = lambda: known.world
+        readings |= {"world": lambda: known.world, "hardware": lambda: known.world.hardware}
     else:
-        readings["world"] = lambda: look(settings, environment)
+        readings |= {
+            "world": lambda: look(settings, environment),
+            "hardware": lambda: look_at_machine(environment, longest=MACHINE),
+        }
     readings["owners"] = lambda: read_owners(endpoints)
     readings["detours"] = lambda: read_detours(endpoints)
     return readings
@@ -150,15 +157,16 @@ def _configuration(facts: Mapping[str, object], environment: Mapping[str, str]) 
 
 
 def _speed(facts: Mapping[str, object]) -> Iterator[Finding]:
-    world, system, gpu, models = facts["world"], facts["system"], facts["gpu"], facts["models"]
-    for name, thing in (("gpu", gpu), ("memory", system), ("folders of models", models)):
+    world, system, hardware, models = facts["world"], facts["system"], facts["hardware"], facts["models"]
+    for name, thing in (("hardware", hardware), ("memory", system), ("folders of models", models)):
         yield from _missing(f"slow.{name.split()[0]}", f"the {name}", thing)
-    if isinstance(gpu, GpuFacts):
-        yield from check_gpu(gpu)
+    if not isinstance(hardware, Missing):
+        yield from check_hardware(hardware if isinstance(hardware, Hardware) else None)
+    card = best_gpu(hardware if isinstance(hardware, Hardware) else None)
     yield from check_speed(
         world if isinstance(world, World) else World(generation=0),
         system if isinstance(system, System) else System(),
-        named(gpu) if isinstance(gpu, GpuFacts) else "",
+        (card.name or card.vendor) if card is not None else "",
         models if isinstance(models, tuple) else (),
     )
     detours = facts["detours"]

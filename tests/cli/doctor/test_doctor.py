@@ -57,7 +57,7 @@ def test_a_broken_machine_ends_with_1_and_is_told_in_json(environment: dict[str,
     assert sum(report.counts.values()) == sum(len(section.findings) for section in report.sections)
     assert (found["configuration.broken"], found["files.mode"]) == ("fail", "fail")
     assert f"chmod go-w {where.folder}" in said.out
-    assert {"hived.running", "hived.log", "files.runtime", "disk.room", "gpu.found"} <= found.keys()
+    assert {"hived.running", "hived.log", "files.runtime", "disk.room", "hardware"} <= found.keys()
 
 
 def test_servers_are_looked_at_without_a_daemon(environment: dict[str, str], unused_port: int) -> None:
