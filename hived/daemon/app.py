@@ -22,8 +22,8 @@ import anyio.abc
 import anyio.to_thread
 import structlog
 
-from hived.configuration.reading import Settings, read_settings
 from hived.daemon.clock import Clock
+from hived.daemon.configuring import ConfigurationWatch
 from hived.daemon.fleet import Fleet
 from hived.daemon.hardware import HardwareWatch, kept_path
 from hived.daemon.instance import AlreadyRunning, Instance
@@ -34,7 +34,7 @@ from hived.daemon.lookups import free_lookups
 from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
-from hived.daemon.probes import gather_probes, lm_studio_guess, shelf_of
+from hived.daemon.probes import gather_probes, shelf_of
 from hived.daemon.progress import Duty, Progress
 from hived.daemon.publish import Publisher, read_last_known
 from hived.daemon.pulse import Pulse
@@ -45,9 +45,7 @@ from hived.daemon.store import Store
 from hived.daemon.supervise import Supervisor
 from hived.daemon.surroundings import ThisMachine
 from hived.daemon.watching import SystemProcesses
-from hived.decisions.configured import attach
-from hived.decisions.expected import expected
-from hived.decisions.transitions import configure, expect, introduce, remember
+from hived.decisions.transitions import introduce, remember
 from hived.machine.recipe_table import recipes
 from hived.machine.records import Records
 from hived.machine.transient import UserManager
@@ -59,16 +57,9 @@ from hived_client.doors.boot import boot_id
 from hived_client.doors.paths import Places, ensure_folder
 from hived_client.doors.whole import remove_unfinished
 from hived_client.errors import HivedError
-from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import kind_named
+from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.world import Daemon, Endpoint, Installation, World
 
-CONFIGURATION_POLL = 0.15
-"""Seconds between two looks at the configuration's date. One ``stat`` seven times a second costs less than
-a watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it."""
-SETTLED = 0.1
-"""Seconds after which a file cannot change again without its date showing it: the system's clock for dates
-moves in steps, of 10 ms at most where it is slow, and some file systems round."""
 SELF_CHECK = 2.0
 """Seconds between two looks at our own lock and socket."""
 
@@ -102,9 +93,6 @@ class App:
         self._instance = Instance(places)
         self._id = uuid.uuid4()
         self._stopping = anyio.Event()
-        self._is_told_to_reload = False
-        self._settings: Settings | None = None
-        self._turns = 0
         self._is_lost = False
 
     def __repr__(self) -> str:
@@ -135,7 +123,7 @@ class App:
 
     def reload(self) -> None:
         """Read the configuration again, soon."""
-        self._is_told_to_reload = True
+        self._configuration.reload_soon()
 
     def statistics(self) -> dict[str, object]:
         """Return what every part counts about itself."""
@@ -195,6 +183,16 @@ class App:
             )
 
         self._fleet = Fleet(self._store, self._supervisor, make)
+        self._configuration = ConfigurationWatch(
+            self._store,
+            self._probes,
+            self._places.configuration,
+            self._environment,
+            self._clock,
+            self._notifier,
+            started=self._jobs.given,
+            autostart=self._jobs.autostart,
+        )
         self._counter = RequestCounter(self._store, self._probes.by_provider)
         self._hardware = HardwareWatch(
             self._store, self._environment, self._clock, path=kept_path(self._places.state)
@@ -206,14 +204,14 @@ class App:
             self._counter,
             self._hardware,
             publish=self._publisher.flush,
-            reload=self._reload,
+            reload=self._configuration.reload,
             retire=self.stop,
             others_busy=lambda talk: self._server.others_busy(talk),
             statistics=self.statistics,
         )
         self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
         self._store.update(lambda world: introduce(world, self._daemon(), self._probes.kinds))
-        self._read_configuration()
+        self._configuration.read()
 
     def _make_jobs(self, surroundings: ThisMachine) -> Jobs:
         async def installation(provider: str) -> Installation | None:
@@ -234,7 +232,7 @@ class App:
             clock=self._clock,
             look=lambda names: self._fleet.refresh(names),
             installation=installation,
-            reconcile=self._reconcile,
+            reconcile=lambda: self._configuration.reconcile(),
             poke=lambda name: self._fleet.poke(name),
         )
 
@@ -259,7 +257,7 @@ class App:
                     await serving.start(self._server.run, listener)
                     background.start_soon(self._supervisor.keep, "publisher", self._publisher.run)
                     background.start_soon(self._supervisor.keep, "memory", self._publisher.run_memory)
-                    background.start_soon(self._supervisor.keep, "configuration", self._watch_configuration)
+                    background.start_soon(self._supervisor.keep, "configuration", self._configuration.run)
                     background.start_soon(self._supervisor.keep, "processes", self._processes.run)
                     background.start_soon(self._supervisor.keep, "jobs", self._jobs.run)
                     background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
@@ -324,7 +322,7 @@ class App:
 
         return Progress(
             (
-                duty("configuration", lambda: self._turns),
+                duty("configuration", lambda: self._configuration.turns),
                 duty("processes", lambda: self._processes.turns),
                 duty("publisher", lambda: self._publisher.turns, lambda: self._publisher.is_behind),
                 duty("fleet", lambda: self._fleet.turns, lambda: self._fleet.is_behind),
@@ -370,70 +368,6 @@ class App:
                     log.info("daemon.signalled", signal=signal.Signals(number).name)
                     self.stop()
 
-    async def _watch_configuration(self) -> None:
-        """Read the configuration when it changes, when told to, and now and then in case nobody told."""
-        known: tuple[int, ...] | None = None  # it may have changed since it was read at the start
-        while True:
-            await anyio.sleep(CONFIGURATION_POLL)  # several times a second: an event to wait for costs twice
-            self._turns += 1
-            is_told, self._is_told_to_reload = self._is_told_to_reload, False
-            mark = _mark(self._places.configuration)
-            if is_told or mark != known or known is None:
-                if is_told:
-                    await self._reload()
-                else:
-                    self._read_configuration()
-                # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same; and
-                # so does what was written again within one step of the clock for dates.
-                settled = abs(self._clock.wall() - mark[0] / 1e9) > SETTLED
-                known = mark if settled and not self._is_unreadable() else None
-
-    def _is_unreadable(self) -> bool:
-        configuration = self._store.world.configuration
-        error = configuration.error if configuration is not None else None
-        return error is not None and error.code == "configuration.unreadable"
-
-    async def _reload(self) -> None:
-        """Read the configuration because somebody wants it, and tell systemd, which may wait for the end."""
-        self._notifier.reloading(self._clock.monotonic_ns())
-        self._read_configuration()
-        self._notifier.ready()
-
-    def _read_configuration(self) -> None:
-        settings, configuration = read_settings(
-            self._places.configuration,
-            self._environment,
-            last_good=self._settings,
-            now=self._clock.wall(),
-            kinds=self._probes.kinds,
-        )
-        self._settings = settings
-        configure_logs(settings.log_level)
-        before = self._store.world.configuration
-        self._store.update(lambda world: configure(world, configuration))
-        self._reconcile()
-        self._jobs.autostart(settings.autostart)
-        told = [before.error, *before.problems] if before is not None else []
-        for problem in (configuration.error, *configuration.problems):
-            if problem is not None and problem.message not in {each.message for each in told if each}:
-                log.warning("configuration.problem", why=problem.message)
-
-    def _reconcile(self) -> None:
-        """Make the endpoints those of the configuration, of what was started, and of the default ports."""
-        settings = self._settings or Settings()
-        guesses = lm_studio_guess(self._environment) if settings.guess else ()
-        endpoints = expected(
-            (*settings.given, *self._jobs.given(), *guesses),
-            watched=tuple(self._probes.by_provider),
-            guess=settings.guess,
-            kinds=self._probes.kinds,
-        )
-        unwatched = tuple(
-            endpoint if endpoint.provider in self._probes.by_provider else _unwatched(endpoint)
-            for endpoint in attach(endpoints, settings.configured)
-        )
-        self._store.update(lambda world: expect(world, unwatched))
-
 
 def serve(
     places: Places,
@@ -463,30 +397,10 @@ def serve(
     return EXIT_ALREADY_RUNNING if isinstance(app_failed[0], AlreadyRunning) else EXIT_BAD_INSTALLATION
 
 
-def _unwatched(endpoint: Endpoint) -> Endpoint:
-    import msgspec
-
-    kind = kind_named(endpoint.provider)
-    title = kind.title if kind else endpoint.provider
-    return msgspec.structs.replace(endpoint, reason=fault("server.unwatched", title=title, url=endpoint.url))
-
-
 def _unit_prefix(places: Places) -> str:
     """Return what the names of our units begin with: other daemons of this user have other ones."""
     own = hashlib.blake2b(places.runtime.encode(), digest_size=4).hexdigest()
     return "hived" if os.path.basename(places.runtime) == "hived" else f"hived-{own}"
-
-
-def _mark(path: str) -> tuple[int, ...]:
-    """Return what differs as soon as a file does: the date of its last change first, in ns since the epoch.
-
-    That one (ctime) moves also where a program sets the date of the content back to what it was.
-    """
-    try:
-        found = os.stat(path)
-    except OSError:
-        return (0, 0, 0, 0, 0)
-    return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
 def _is_main_thread() -> bool:
