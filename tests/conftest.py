@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -17,6 +18,11 @@ import hived
 import hived_client
 from hived_client.doors.paths import Places, places
 from tests.daemon.small_disk import NEW_MOUNTS
+
+# A suite that a script begins in the background is given an ignored SIGINT, and would hand it on to every
+# program that a test wants to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Properties are tried on fewer examples in the daily loop.
 settings.register_profile("daily", max_examples=40)

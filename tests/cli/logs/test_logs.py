@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,12 +67,20 @@ def test_a_wrong_word_is_usage(environment: dict[str, str], words: list[str]) ->
     assert run("logs", words) == 2
 
 
+@contextmanager
+def following(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run what goes on until somebody ends it; end it at last, whatever it does."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_it_follows_until_ctrl_c(environment: dict[str, str], where: Places) -> None:
     log = written(where, "ollama", "old\nlast\n")
-    process = subprocess.Popen(
-        FOLLOW, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with process:
+    with following(FOLLOW, environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "last\n"
@@ -112,7 +122,7 @@ exec sleep 600
     program.chmod(0o755)
     environment |= {"PATH": f"{program.parent}:{environment['PATH']}"}
     words = [sys.executable, "-P", "-m", "hived", "logs", "--follow"]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with following(words, environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline().endswith("  error    a.b  x=1\n")
         process.send_signal(signal.SIGINT)
