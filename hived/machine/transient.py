@@ -24,6 +24,8 @@ from pathlib import Path
 
 import msgspec
 
+from hived_client.vocabulary.services import environment_lines
+
 PATIENCE = 5.0
 """Seconds that the user's systemd may take to answer."""
 
@@ -119,7 +121,7 @@ class UserManager:
         words = ["--quiet", f"--unit={unit}", f"--description={description}"]
         words += [word for each in properties for word in ("-p", each)]
         try:
-            _write_privately(variables, _as_file(environment))
+            _write_privately(variables, environment_lines(environment))
             self._run(
                 "systemd-run",
                 [*words, "--", *(word.replace("$", "$$") for word in argv)],
@@ -192,18 +194,6 @@ class UserManager:
         if done.returncode and not any_status:
             raise ManagerFailed(_first_line(done.stderr) or f"{name} ended with {done.returncode}")
         return done.stdout.decode("utf-8", "replace")
-
-
-def _as_file(environment: Mapping[str, str]) -> bytes:
-    """Write variables as systemd reads them. What it could not read (bytes that are no text) is left out."""
-    lines = []
-    for name, text in environment.items():
-        if not name.replace("_", "a").isalnum() or not name.isascii() or name[:1].isdigit() or "\0" in text:
-            continue
-        escaped = "".join(f"\\{c}" if c in '"\\`$' else c for c in text)
-        with contextlib.suppress(UnicodeEncodeError):
-            lines.append(f'{name}="{escaped}"\n'.encode())
-    return b"".join(lines)
 
 
 def _write_privately(path: Path, body: bytes) -> None:

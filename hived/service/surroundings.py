@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-from hived_client.vocabulary.services import PLACES
+from hived_client.vocabulary.services import PLACES, environment_lines
 
 NAMES = frozenset(
     (
@@ -59,18 +59,9 @@ def variables_of(environment: Mapping[str, str], keys: Iterable[str] = ()) -> di
 
 
 def environment_file(variables: Mapping[str, str]) -> bytes:
-    """Write variables as systemd reads them (``EnvironmentFile=`` of systemd.exec(5)).
-
-    What it could not read (bytes that are no text) is left out.
-    """
-    lines = [b"# Written by hived service install; read by hived's service alone.\n"]
-    for name, value in variables.items():
-        escaped = "".join(f"\\{letter}" if letter in '"\\`$' else letter for letter in value)
-        try:
-            lines.append(f'{name}="{escaped}"\n'.encode())
-        except UnicodeEncodeError:
-            continue
-    return b"".join(lines)
+    """Return what the environment file holds."""
+    head = b"# Written by hived service install; read by hived's service alone.\n"
+    return head + environment_lines(variables)
 
 
 def read_environment_file(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ that of the daemon's state folder, ``hived`` or ``hived-`` and 8 hex digits of t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -64,6 +65,21 @@ def quoted_setting(variable: str, value: str) -> str:
     """Write one assignment of ``Environment=`` as systemd reads it (systemd.syntax(7))."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{variable}={escaped}"'
+
+
+def environment_lines(variables: Mapping[str, str]) -> bytes:
+    """Write variables as systemd reads them from a file (``EnvironmentFile=`` of systemd.exec(5)).
+
+    What it could not read is left out: names that are none, and what is no text.
+    """
+    lines = []
+    for name, value in variables.items():
+        if not (name.isascii() and name.isidentifier()) or "\0" in value:
+            continue
+        escaped = "".join(f"\\{letter}" if letter in '"\\`$' else letter for letter in value)
+        with contextlib.suppress(UnicodeEncodeError):
+            lines.append(f'{name}="{escaped}"\n'.encode())
+    return b"".join(lines)
 
 
 def settings_of(text: str, supervision: Supervision) -> dict[str, str]:
