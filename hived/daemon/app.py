@@ -153,7 +153,9 @@ class App:
         last = read_last_known(self._places.last_known)
         world = remember(last) if last is not None else World(generation=0)
         self._store = Store(world, self._clock)
-        self._publisher = Publisher(self._store, self._places, self._clock, self._id.bytes)
+        self._publisher = Publisher(
+            self._store, self._places, self._clock, self._id.bytes, is_ours=self._instance.holds_lock
+        )
         # A schedule needs to be uneven, not unguessable.
         chance = random.Random().random
         self._supervisor = Supervisor(chance)

@@ -8,7 +8,7 @@ that hangs must look hung.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
@@ -41,7 +41,17 @@ log = structlog.get_logger(__name__)
 class Publisher:
     """Writes the snapshot, the beat and the last known World."""
 
-    def __init__(self, store: Store, places: Places, clock: Clock, daemon_id: bytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        places: Places,
+        clock: Clock,
+        daemon_id: bytes,
+        *,
+        is_ours: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``is_ours`` tells whether the folder is still this daemon's: another one's is left alone."""
+        self._is_ours = is_ours
         self._store = store
         self._places = places
         self._clock = clock
@@ -100,6 +110,10 @@ class Publisher:
     def publish(self, *, flags: int = 0) -> None:
         """Write the snapshot, then the beat. A disk that is full loses neither the World nor the daemon."""
         world = self._store.world
+        if not self._is_ours():
+            # It was removed, and another daemon may have made it again: its snapshot is not ours to replace.
+            self._failing = True
+            return
         if not any(slot[0] for slot in self._store.slots):
             flags |= WARM
         data = encode_snapshot(world, self._encode(world.endpoints), daemon_id=self._id, flags=flags)

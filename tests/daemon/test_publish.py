@@ -14,6 +14,7 @@ from hived.daemon.store import Store
 from hived.decisions.transitions import expect, introduce
 from hived_client.doors.files import Files, known
 from hived_client.doors.paths import Places, ensure_folder
+from hived_client.doors.snapshot import read_snapshot
 from hived_client.vocabulary.world import Daemon, Endpoint, World
 
 ID = b"i" * 16
@@ -64,6 +65,23 @@ def test_without_the_last_word_another_daemons_files_are_left_alone(
     publisher.finish(last_word=False)
     with open(where.snapshot, "rb") as file:
         assert file.read() == b"another's"
+
+
+def test_a_change_in_a_folder_that_is_anothers_by_now_is_not_written(
+    publisher: Publisher, store: Store, where: Places
+) -> None:
+    publisher.publish()
+    ours = [False]
+    superseded = Publisher(store, where, Clock(), ID, is_ours=lambda: ours[0])
+    before = Files(where).look()
+    add(store, "http://127.0.0.1:1")
+    superseded.publish()
+    assert before.snapshot is not None
+    assert read_snapshot(where.snapshot).world() == before.snapshot.world()
+    ours[0] = True
+    superseded.reopen()
+    assert read_snapshot(where.snapshot).world() == store.world
+    superseded.finish()
 
 
 @pytest.mark.parametrize("lost", ["snapshot", "beat"])
