@@ -26,6 +26,7 @@ socket.getaddrinfo = lookup
 """A resolver that waits for a network which is not there."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_names_that_hang_keep_no_other_name_waiting_and_not_the_end_of_the_daemon(
     environment: dict[str, str], tmp_path: Path, backend: str

@@ -41,6 +41,7 @@ def looks(app: App) -> int:
     return int(found["looks"]) if found["watched"] and found["looks"] > 1 else 0
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_after_a_resume_nothing_looks_younger_than_it_is_and_all_is_looked_at_again(
     environment: dict[str, str], where: Places

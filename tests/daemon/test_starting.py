@@ -80,6 +80,7 @@ def test_two_who_ask_at_once_make_one_start(daemon: Running, place: Place) -> No
     assert os.path.exists(process.log)
 
 
+@pytest.mark.slow
 def test_it_outlives_its_daemon_is_found_again_and_stopped(daemon: Running, place: Place) -> None:
     pid = start(daemon.client).pid
     daemon.kill()
@@ -110,6 +111,7 @@ def test_one_that_is_killed_comes_back_and_one_that_is_stopped_does_not(
     assert len(daemon.events("server.restarting")) == 1
 
 
+@pytest.mark.slow
 def test_a_kill_on_request_is_respected(daemon: Running, place: Place) -> None:
     pid = start(daemon.client).pid
     assert pid is not None
@@ -119,6 +121,7 @@ def test_a_kill_on_request_is_respected(daemon: Running, place: Place) -> None:
     assert daemon.events("server.restarting") == []
 
 
+@pytest.mark.slow
 def test_it_is_started_with_the_daemon_once_and_a_stop_is_respected(place: Place) -> None:
     place.configure(autostart=True)
     with Running(place.environment) as daemon:
@@ -134,6 +137,7 @@ def test_it_is_started_with_the_daemon_once_and_a_stop_is_respected(place: Place
         wait_until(lambda: there(daemon).state == "ready")
 
 
+@pytest.mark.slow
 def test_it_is_started_once_the_configuration_says_so(daemon: Running, place: Place) -> None:
     assert place.program.starts == []
     place.configure(autostart=True)
@@ -165,6 +169,7 @@ def test_a_question_starts_the_server_that_it_needs(daemon: Running, place: Plac
     assert len(place.program.starts) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_two_questions_on_an_event_loop_start_it_once(daemon: Running, place: Place, backend: str) -> None:
     wait_until(lambda: there(daemon).state == "down")
@@ -184,6 +189,7 @@ def test_two_questions_on_an_event_loop_start_it_once(daemon: Running, place: Pl
     assert len(place.program.starts) == 1
 
 
+@pytest.mark.slow
 def test_a_question_that_cannot_be_served_says_why_not(place: Place) -> None:
     configure(place.environment, {"ollama": {"api_base": place.url}})
     place.program.path.unlink()
@@ -194,6 +200,7 @@ def test_a_question_that_cannot_be_served_says_why_not(place: Place) -> None:
         assert caught.value.code in ("start.not_installed", "start.owned")  # as this machine has it
 
 
+@pytest.mark.slow
 def test_what_a_kind_does_not_take_is_refused_and_its_aliases_are_known(
     daemon: Running, place: Place
 ) -> None:
@@ -225,6 +232,7 @@ def test_what_is_adopted_is_said_and_not_stopped(daemon: Running, place: Place) 
         assert caught.value.code == "stop.nothing"
 
 
+@pytest.mark.slow
 def test_it_listens_on_this_device_only_whatever_the_variable_says(place: Place) -> None:
     environment = place.environment | {"OLLAMA_HOST": f"0.0.0.0:{place.port}"}
     configure(environment)

@@ -483,6 +483,7 @@ async def test_a_server_that_is_gone_is_refused(eye: Looking) -> None:
         assert outcome.kind == "refused"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "silence"),
     [

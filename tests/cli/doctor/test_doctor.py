@@ -81,6 +81,7 @@ def test_a_home_that_cannot_be_is_a_finding_and_no_end(environment: dict[str, st
     assert report.counts["fail"] == 1  # although three checks met it
 
 
+@pytest.mark.slow
 def test_a_daemon_is_greeted_and_a_held_one_is_told(environment: dict[str, str]) -> None:
     configure(environment)
     with Running(environment) as daemon:
