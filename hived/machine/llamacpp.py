@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -105,7 +105,7 @@ def command(
     ``context`` is tokens for all slots together; None leaves it to the server. Raises ValueError for a
     word in ``extra`` that hived never passes on or says itself.
     """
-    if refused := sorted({word.split("=", 1)[0] for word in extra} & _NEVER):
+    if refused := sorted(set(_refused(extra))):
         raise ValueError(f"{' '.join(refused)} is not passed on to a server that hived starts")
     argv = [*program.argv, "--model", os.path.abspath(model), "--host", host, "--port", str(port)]
     argv += ["--alias", alias]
@@ -142,6 +142,14 @@ def alias_of(path: str | os.PathLike[str]) -> str:
     name = os.path.basename(os.fspath(path))
     stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[,\x00-\x1f\x7f]", "-", stem).lstrip("-") or "model"
+
+
+def _refused(words: Sequence[str]) -> Iterator[str]:
+    """Yield the flags that are not passed on. llama.cpp takes ``_`` for ``-`` in every long one."""
+    for word in words:
+        flag = word.split("=", 1)[0]
+        if (flag.replace("_", "-") if flag.startswith("--") else flag) in _NEVER:
+            yield flag
 
 
 @functools.lru_cache(maxsize=8)

@@ -116,7 +116,11 @@ def test_the_command_of_the_embedded_server() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["--api-key", "--api-key=s", "--tools", "--agent", "--props", "--host", "-m"]
+    "word",
+    [
+        *("--api-key", "--api-key=s", "--api_key", "--api_key=s", "--webui_mcp-proxy", "--ctx_size"),
+        *("--tools", "--agent", "--props", "--host", "-m"),
+    ],
 )
 def test_words_that_give_power_or_secrets_away_are_refused(word: str) -> None:
     with pytest.raises(ValueError, match="is not passed on") as caught:
