@@ -21,7 +21,7 @@ from hived.daemon.clock import Clock
 from hived.daemon.ends import MachineEnds
 from hived.daemon.keeping import Keeper
 from hived.daemon.launching import Child, Ended, Launcher, run_to_end
-from hived.daemon.looking_first import Lookout, serves
+from hived.daemon.looking_first import Lookout, machine_may_refuse, serves
 from hived.daemon.orders import Order, again, is_same, read_order
 from hived.daemon.servers import Servers, lives, restart_command
 from hived.daemon.store import Store
@@ -186,12 +186,13 @@ class Jobs:
 
     async def _carry_out(self, order: Order, tell: Tell) -> Begun:
         began = anyio.current_time()
-        for _ in range(TRIES):
-            begun = await self._try(order, tell, began)
-            if begun is not None:
-                return begun
-        where = host_and_port(order.url) if order.url is not None else ("127.0.0.1", 0)
-        raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where, abandon_on_cancel=True))
+        with machine_may_refuse(order, str(self._logs)):
+            for _ in range(TRIES):
+                begun = await self._try(order, tell, began)
+                if begun is not None:
+                    return begun
+            where = host_and_port(order.url) if order.url is not None else ("127.0.0.1", 0)
+            raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where, abandon_on_cancel=True))
 
     async def _try(self, order: Order, tell: Tell, began: float) -> Begun | None:
         """Start a server; ``None`` where somebody else was starting one, which has come to nothing of use."""
@@ -337,20 +338,21 @@ class Jobs:
                 return
             endpoint = self._places.at(record.url)
             order = Order(recipe=recipe, endpoint=endpoint, wanted=again(record), keep=record.keep)
-            if endpoint is not None and await self._places.look_first(order) is not None:
-                self._servers.drop(record.endpoint)  # somebody else was quicker
-                self._reconcile()
-                return
-            launch = await self._prepare(order)
-            begun = msgspec.structs.replace(
-                record,
-                identity=None,
-                unit="",
-                argv=launch.argv,
-                started_at=self._clock.wall(),
-                ready_at=None,
-            )
-            await self._begin(recipe, launch, begun)
+            with machine_may_refuse(order, record.log):
+                if endpoint is not None and await self._places.look_first(order) is not None:
+                    self._servers.drop(record.endpoint)  # somebody else was quicker
+                    self._reconcile()
+                    return
+                launch = await self._prepare(order)
+                begun = msgspec.structs.replace(
+                    record,
+                    identity=None,
+                    unit="",
+                    argv=launch.argv,
+                    started_at=self._clock.wall(),
+                    ready_at=None,
+                )
+                await self._begin(recipe, launch, begun)
 
     async def _wait_ready(
         self, record: Started, order: Order, tell: Tell, began: float, notes: tuple[str, ...]

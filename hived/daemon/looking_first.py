@@ -5,7 +5,10 @@ What is made of it is decided in `hived.decisions.starting`; nothing is started 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import anyio
 import anyio.to_thread
@@ -17,7 +20,7 @@ from hived.decisions.starting import Ground, before_start
 from hived.machine.owners import owner_of_port
 from hived.machine.ports import is_port_free
 from hived_client.errors import StartFailed
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation
 
 LOOK_PATIENCE = 5.0
@@ -93,6 +96,25 @@ class Lookout:
             holder=holder,
             installation=await self._installation(order.recipe.kind.name) if is_single else None,
         )
+
+
+@contextlib.contextmanager
+def machine_may_refuse(order: Order, log: str) -> Iterator[None]:
+    """Tell what this machine refuses to whoever starts (a name without an address, no descriptor left).
+
+    Nothing else may come of it: one start that cannot be tried is no end of all that is watched.
+    """
+    try:
+        yield
+    except OSError as error:
+        title = order.title
+        is_elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        if is_elsewhere and order.url is not None:
+            name = order.endpoint.name if order.endpoint is not None else None
+            problem = fault("start.elsewhere", title=title, url=order.url, endpoint=name)
+        else:
+            problem = fault("start.ended", title=title, why=f": {error.strerror or error}", log=log)
+        raise StartFailed(problem) from error
 
 
 def serves(endpoint: Endpoint, order: Order) -> bool:

@@ -156,6 +156,21 @@ def test_an_autostart_that_fails_says_why_in_status(place: Place) -> None:
         assert "permission denied" in reason.message
 
 
+def test_a_name_without_an_address_is_told_and_ends_nothing_else(place: Place) -> None:
+    url = f"http://nobody.localhost:{place.port}"
+    configure(place.environment, {"ollama": {"api_base": url, "autostart": True}})
+    with Running(place.environment) as daemon:
+        wait_until(lambda: daemon.events("autostart.failed"))
+        said = hived(daemon.environment, "start", "ollama")
+        assert said.code == 1
+        assert f"is to be at {url}" in said.err
+        place.configure()
+        daemon.client.reload()
+        assert start(daemon.client).pid in place.alive  # whoever starts servers has lived on
+        assert daemon.client.stop("ollama").endpoints == {"ollama": "terminated"}
+        assert daemon.events("service.crashed") == []
+
+
 def test_a_question_starts_the_server_that_it_needs(daemon: Running, place: Place) -> None:
     wait_until(lambda: there(daemon).state == "down")
     with pytest.raises(NotReady):
