@@ -265,12 +265,12 @@ class Jobs:
 
     async def _prepare(self, order: Order) -> Launch:
         """Write the command. A server of ours has its port from its start on, bound or not."""
-        ours = {place(record.url) for record in self._servers if lives(record)}
+        ours = {place(record.url): record.endpoint for record in self._servers if lives(record)}
         wanted = order.wanted
-        if order.url is not None and place(order.url) in ours:
+        if order.url is not None and (name := ours.get(place(order.url))) is not None:
             if wanted.port:
-                where = host_and_port(order.url)
-                raise StartFailed(await anyio.to_thread.run_sync(port_taken, *where))
+                taken = functools.partial(port_taken, restart=f"hived stop {name}")
+                raise StartFailed(await anyio.to_thread.run_sync(taken, *host_and_port(order.url)))
             wanted = msgspec.structs.replace(wanted, port=0)
 
         def prepare() -> Launch:

@@ -89,7 +89,7 @@ def read_order(
     )
     before = servers.of(endpoint) if endpoint is not None else servers.named(params.provider)
     if "model" in recipe.takes and wanted.model is None and before is not None and before.wanted is not None:
-        wanted = again(before)
+        wanted = _as_before(wanted, before)
     if "model" in recipe.takes and wanted.model is None and params.serving is not None:
         wanted = _from_disk(wanted, recipe.kind, world, params.serving)
     return Order(
@@ -121,6 +121,18 @@ def again(record: Started) -> Wanted:
     """Return what was asked for, at the very port that it had."""
     wanted = record.wanted or Wanted(model=record.model or None, alias=record.alias, context=record.context)
     return msgspec.structs.replace(wanted, port=host_and_port(record.url)[1])
+
+
+def _as_before(wanted: Wanted, record: Started) -> Wanted:
+    """Return what is asked for now, and what was asked for before where it says nothing."""
+    was = again(record)
+    return msgspec.structs.replace(
+        was,
+        port=was.port if wanted.port is None else wanted.port,
+        context=wanted.context or was.context,
+        alias=wanted.alias or was.alias,
+        arguments=wanted.arguments or was.arguments,
+    )
 
 
 def is_same(record: Started, order: Order) -> bool:
