@@ -64,8 +64,11 @@ class Servers:
         return next((r for r in self._started.values() if place(r.url) == where), None)
 
     def of(self, endpoint: Endpoint) -> Started | None:
-        """Return the record behind an endpoint, which the configuration may have named before us."""
-        return self._started.get(endpoint.name) or self.at(endpoint.url)
+        """Return the record behind an endpoint, which the configuration may have named before us.
+
+        By its address alone: what has the same name elsewhere (on another device now) is another server.
+        """
+        return self.at(endpoint.url)
 
     def is_current(self, record: Started) -> bool:
         """Tell whether a record is still about the same process: not stopped, and not started anew."""
