@@ -235,6 +235,9 @@ class Jobs:
             return None
         endpoint = await self._places.looked_at(mine.url)
         had_served = self._servers.is_current(mine) and mine.ready_at is not None
+        if mine.ends_with and endpoint is not None and endpoint.state == "down":
+            # Its command has ended: what nobody waits for any more never served, and never will.
+            had_served = had_served or not self._keeper.waited_for[mine.endpoint]
         if endpoint is None or endpoint.state not in ("down", "starting") or not had_served:
             return mine
         if mine.ends_with:  # its process is not ours to know

@@ -218,7 +218,7 @@ class Keeper:
             now = self._servers.named(record.endpoint)
             if now is None or now.ready_at is not None:
                 return
-            if endpoint is not None and endpoint.state in CALLABLE:
+            if endpoint is not None and (endpoint.state in CALLABLE or endpoint.state == "unauthorised"):
                 self._servers.change(replace(now, ready_at=self._clock.wall()))
                 return
             await self._store.wait_changed(world.generation)

@@ -206,6 +206,18 @@ async def test_what_is_being_stopped_is_not_kept_however_it_ends(tmp_path: Path)
     assert len(bench.begun) == 1
 
 
+async def test_one_that_wants_a_key_has_answered_as_well(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lives=[(600.0, 0)], ready=False)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(bench.keeper.run)
+        bench.begin()
+        locked = replace(bench.store.world.endpoints[0], state="unauthorised")
+        bench.store.update(lambda w: replace(w, generation=w.generation + 1, endpoints=(locked,)))
+        await anyio.sleep(5.0)
+        assert bench.record.ready_at is not None
+        tasks.cancel_scope.cancel()
+
+
 async def test_the_next_daemon_goes_on_with_the_count(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lives=[(0.5, 1)] * 2, ready=False)
     await run(bench, 2.2)

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hived.machine.ports import free_port
+from hived.machine.records import Records
 from hived_client.doors.wire import Begun, Progress
 from hived_client.errors import HivedError
 from hived_client.vocabulary.world import Endpoint
@@ -233,6 +235,25 @@ def test_an_lm_studio_that_the_user_stopped_is_no_longer_ours(
             said = hived(variables, "stop", "lm_studio")
             assert "has not started LM Studio" in said.err
         assert begun(daemon, "lm_studio").adopted is False
+
+
+def test_an_lm_studio_that_went_before_it_was_seen_is_started_again(
+    variables: dict[str, str], lms: LmsProgram
+) -> None:
+    port = free_port()
+    configure(variables, {"lm_studio": {"api_base": f"http://127.0.0.1:{port}/v1"}})
+    with Running(variables) as daemon:
+        found = begun(daemon, "lm_studio")
+        daemon.kill()
+        lms.close()
+        records = Records(Path(daemon.where.started))
+        (record,) = records.read_all()
+        records.write(msgspec.structs.replace(record, ready_at=None))
+        daemon.start()
+        wait_until(lambda: endpoints(daemon)["lm_studio"].state == "down")
+        assert begun(daemon, "lm_studio").url == found.url
+        assert len(lms.calls) == 2
+        assert daemon.client.stop("lm_studio").endpoints == {"lm_studio": "terminated"}
 
 
 def test_an_lm_studio_that_serves_elsewhere_is_not_moved(variables: dict[str, str], lms: LmsProgram) -> None:
