@@ -10,6 +10,7 @@ from hived.decisions.addresses import host_and_port
 from hived.machine.gguf_files import check_model
 from hived.machine.llamacpp import alias_of, command, environment, find_program
 from hived.machine.llamacpp_log import why_it_ended
+from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
@@ -17,8 +18,6 @@ from hived.machine.start_faults import fault_of
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import LLAMACPP
-
-HOST = "127.0.0.1"
 
 
 class LlamaCppRecipe:
@@ -34,6 +33,7 @@ class LlamaCppRecipe:
 
     def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
         """Find the program, look at the model's file, choose a port. Blocks."""
+        host, usual = own_place(LLAMACPP, wanted.url)
         if not wanted.model:
             raise Refused(fault("start.no_model", title=LLAMACPP.title, start=LLAMACPP.start))
         model = os.path.abspath(wanted.model)
@@ -48,18 +48,24 @@ class LlamaCppRecipe:
                 )
             )
         check_model(model)
-        port = choose_port(HOST, wanted.port, host_and_port(wanted.url)[1] if wanted.url else None)
+        port = choose_port(host, wanted.port, usual)
         if port is None:
             restart = f"hived start llamacpp --model {quoted(model)} --port 0"
-            raise StartFailed(port_taken(HOST, wanted.port or 0, restart=restart))
+            raise StartFailed(port_taken(host, wanted.port or 0, restart=restart))
         alias = wanted.alias or alias_of(model)
         try:
             argv = command(
-                program, model=model, port=port, alias=alias, context=wanted.context, extra=wanted.arguments
+                program,
+                model=model,
+                host=host,
+                port=port,
+                alias=alias,
+                context=wanted.context,
+                extra=wanted.arguments,
             )
         except ValueError as error:
             raise Refused(fault("params.invalid", method="start", why=str(error))) from error
-        url = f"http://{HOST}:{port}"
+        url = f"http://{shown(host, port)}"
         return Launch(argv=tuple(argv), environment=environment(base), url=url, model=model, alias=alias)
 
     def why_it_ended(self, text: str, *, started: bool) -> str:

@@ -8,10 +8,8 @@ only, and whoever asked is told so. Every other variable of the user's (``OLLAMA
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from hived.decisions.addresses import BadAddress, host_and_port, read_url
 from hived.decisions.ollama_host import DEFAULT_PORT, written_host
@@ -19,11 +17,12 @@ from hived.decisions.unspecified import is_to_listen
 from hived.machine.inherited import without_ours
 from hived.machine.installations import Installations
 from hived.machine.last_lines import REASON_LENGTH, plain_lines, telling_line
+from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import is_port_free
 from hived.machine.recipes import Launch, Stage, Wanted
 from hived.machine.start_faults import fault_of
-from hived_client.errors import Refused, StartFailed
+from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import OLLAMA
 
@@ -55,7 +54,8 @@ class OllamaRecipe:
 
     def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
         """Find the program and say where it is to listen. Blocks."""
-        host, port = _where(wanted)
+        host, usual = own_place(OLLAMA, wanted.url)
+        port = wanted.port or usual or DEFAULT_PORT
         program = Installations(base, root=self._root).find(OLLAMA.name)
         if program is None or not program.found or program.path is None:
             raise StartFailed(
@@ -69,12 +69,12 @@ class OllamaRecipe:
             )
         if not is_port_free(host, port):
             raise StartFailed(port_taken(host, port))
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        listens = shown(host, port)
         return Launch(
             argv=(program.path, "serve"),
-            environment=without_ours(base) | {"OLLAMA_HOST": shown},
-            url=f"http://{shown}",
-            notes=_notes(base.get("OLLAMA_HOST", ""), shown),
+            environment=without_ours(base) | {"OLLAMA_HOST": listens},
+            url=f"http://{listens}",
+            notes=_notes(base.get("OLLAMA_HOST", ""), listens),
         )
 
     def why_it_ended(self, text: str, *, started: bool) -> str:
@@ -96,20 +96,6 @@ class OllamaRecipe:
             install_darwin=OLLAMA.install_darwin,
             program=launch.argv[0],
         )
-
-
-def _where(wanted: Wanted) -> tuple[str, int]:
-    """Return the address to listen at. Raises ``Refused`` for one that is not plain HTTP on loopback."""
-    url = wanted.url or f"http://127.0.0.1:{DEFAULT_PORT}"
-    host, port = host_and_port(url)
-    host = "127.0.0.1" if host == "localhost" else host
-    try:
-        is_here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_here = False
-    if not is_here or urlsplit(url).scheme != "http":
-        raise Refused(fault("start.elsewhere", title=OLLAMA.title, url=url))
-    return host, wanted.port or port
 
 
 def _notes(written: str, listens: str) -> tuple[str, ...]:

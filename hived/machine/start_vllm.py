@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from hived.decisions.addresses import host_and_port
 from hived.machine.inherited import without_ours
 from hived.machine.installations import Installations
+from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
@@ -23,8 +24,6 @@ from hived.machine.vllm_log import stage_of, why_it_ended
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import VLLM
-
-HOST = "127.0.0.1"
 
 _OURS = ("--model", "--host", "--port", "--uds", "--served-model-name", "--max-model-len")
 _SECRETS = ("--api-key", "--hf-token", "--ssl-keyfile", "--ssl-certfile")
@@ -51,6 +50,7 @@ class VllmRecipe:
 
     def prepare(self, wanted: Wanted, base: Mapping[str, str]) -> Launch:
         """Find the program, look at the model, choose a port. Blocks."""
+        host, usual = own_place(VLLM, wanted.url)
         if not wanted.model:
             raise Refused(fault("start.no_model", title=VLLM.title, start="hived start vllm --model MODEL"))
         if refused := sorted(set(_refused(wanted.arguments))):
@@ -60,18 +60,18 @@ class VllmRecipe:
         if program is None or not program.found or program.path is None:
             raise StartFailed(fault("start.not_installed", title=VLLM.title, why="", install=VLLM.install))
         _check_model(wanted.model)
-        port = choose_port(HOST, wanted.port, host_and_port(wanted.url)[1] if wanted.url else None)
+        port = choose_port(host, wanted.port, usual)
         if port is None:
             restart = f"hived start vllm --model {quoted(wanted.model)} --port 0"
-            raise StartFailed(port_taken(HOST, wanted.port or 0, restart=restart))
+            raise StartFailed(port_taken(host, wanted.port or 0, restart=restart))
         alias = wanted.alias or _alias_of(wanted.model)
-        argv = [program.path, "serve", wanted.model, "--host", HOST, "--port", str(port)]
+        argv = [program.path, "serve", wanted.model, "--host", host, "--port", str(port)]
         argv += ["--served-model-name", alias]
         argv += ["--max-model-len", str(wanted.context)] if wanted.context is not None else []
         return Launch(
             argv=(*argv, *wanted.arguments),
             environment=_environment(base),
-            url=f"http://{HOST}:{port}",
+            url=f"http://{shown(host, port)}",
             model=wanted.model,
             alias=alias,
             notes=_notes(base),

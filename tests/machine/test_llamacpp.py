@@ -21,7 +21,9 @@ from hived.machine.llamacpp import (
 from hived.machine.llamacpp_log import why_it_ended
 from hived.machine.log_tail import read_tail
 from hived.machine.ports import free_port, is_port_free
+from hived.machine.recipes import Wanted
 from hived.machine.start_faults import fault_of
+from hived.machine.start_llamacpp import LlamaCppRecipe
 from hived_client.errors import StartFailed
 
 EMBEDDED = Program(kind="embedded", argv=("python", "-m", "embedded"))
@@ -93,6 +95,21 @@ def test_a_program_is_asked_for_its_flags_once(only_here: Path) -> None:
     assert {"--model", "--metrics", "--offline", "--no-webui", "--cors-origins"} <= flags
     assert "--no-ui" not in flags
     assert (only_here / "runs").read_text() == "run\n"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_it_listens_at_the_loopback_address_that_it_is_configured_at(only_here: Path, host: str) -> None:
+    try:
+        port = free_port(host)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    a_program(only_here, "llama-server", "")
+    model = only_here / "m.gguf"
+    model.write_bytes(gguf())
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    launch = LlamaCppRecipe().prepare(Wanted(model=str(model), url=url), {})
+    assert launch.url == url
+    assert launch.argv[launch.argv.index("--host") + 1] == host
 
 
 @pytest.mark.parametrize("argv", [("/nonexistent/llama-server",), ("/",)])

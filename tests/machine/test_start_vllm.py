@@ -64,6 +64,23 @@ def test_its_words_say_where_it_listens_and_no_secret(computer: Layout) -> None:
     assert "VLLM_API_KEY is not passed on" in launch.notes[0]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_it_listens_at_the_loopback_address_that_it_is_configured_at(computer: Layout, host: str) -> None:
+    try:
+        port = free_port(host)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    launch = prepare(computer, Wanted(model=MODEL, url=url))
+    assert launch.url == url
+    assert launch.argv[launch.argv.index("--host") + 1] == host
+
+
+@pytest.mark.parametrize("url", ["http://gpu:8000", "http://lab.localhost:8000", "https://127.0.0.1:8000"])
+def test_what_is_configured_elsewhere_is_not_started_here(computer: Layout, url: str) -> None:
+    assert refused(computer, Wanted(model=MODEL, url=url))[0] == "start.elsewhere"
+
+
 def test_a_folder_is_called_by_its_name_and_has_to_hold_a_model(computer: Layout, tmp_path: Path) -> None:
     folder = tmp_path / "Qwen3-0.6B"
     assert refused(computer, Wanted(model=str(folder)))[0] == "start.no_file"
