@@ -22,8 +22,8 @@ from hived.daemon.ends import MachineEnds
 from hived.daemon.keeping import Keeper
 from hived.daemon.launching import Child, Ended, Launcher, run_to_end
 from hived.daemon.looking_first import Lookout, machine_may_refuse, serves
-from hived.daemon.orders import Order, again, is_same, read_order
-from hived.daemon.servers import Servers, lives, restart_command
+from hived.daemon.orders import Order, is_same, read_order
+from hived.daemon.servers import Servers, again, lives, restart_command
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
 from hived.decisions.autostart import Autostart
@@ -365,8 +365,8 @@ class Jobs:
         if endpoint is None:
             recipe = order.recipe
             if name in self._keeper.leaving or name in self._stopped:
-                again = restart_command(record)
-                raise StartFailed(fault("start.stopped", title=order.title, restart=again))
+                stopped = fault("start.stopped", title=order.title, restart=restart_command(record))
+                raise StartFailed(stopped)
             launch = Launch(argv=record.argv, environment={}, url=record.url, model=record.model)
             problem = await self._fault_of_end(recipe, launch, record)
             if self._servers.is_current(record):  # another asker may have dropped it, and a third begun anew

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from hived.daemon.servers import Servers, lives
+from hived.daemon.servers import Servers, again, lives
 from hived.decisions.addresses import host_and_port, locality_of, place
 from hived.machine.recipes import Recipe, Wanted
 from hived.machine.records import Started, is_name
@@ -115,12 +115,6 @@ def _from_disk(wanted: Wanted, kind: ProviderKind, world: World, called: str) ->
         raise Refused(fault("start.no_model", title=kind.title, start=start))
     alias = None if "," in found.name else found.name  # llama.cpp would make two names of it
     return msgspec.structs.replace(wanted, model=file or found.name, alias=wanted.alias or alias)
-
-
-def again(record: Started) -> Wanted:
-    """Return what was asked for, at the very port that it had."""
-    wanted = record.wanted or Wanted(model=record.model or None, alias=record.alias, context=record.context)
-    return msgspec.structs.replace(wanted, port=host_and_port(record.url)[1])
 
 
 def _as_before(wanted: Wanted, record: Started) -> Wanted:

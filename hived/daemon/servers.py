@@ -10,15 +10,16 @@ import shlex
 import signal
 from collections.abc import Iterator, Mapping
 
+import msgspec
 import structlog
 
 from hived.daemon.clock import Clock
-from hived.decisions.addresses import place
+from hived.decisions.addresses import host_and_port, place
 from hived.decisions.expected import Given
 from hived.decisions.outcomes import Circumstances
 from hived.machine.log_tail import read_tail
 from hived.machine.processes import is_alive
-from hived.machine.recipes import Recipe, Stage
+from hived.machine.recipes import Recipe, Stage, Wanted
 from hived.machine.records import Records, Started
 from hived_client.doors.boot import boot_id
 from hived_client.vocabulary.faults import Fault
@@ -132,7 +133,7 @@ class Servers:
                     pid=record.identity.pid if record.identity is not None else None,
                     command=record.argv,
                     log=record.log,
-                    restart=restart_command(record),
+                    restart=same_model_command(record),
                     unit=record.unit,
                 ),
             )
@@ -202,7 +203,30 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def again(record: Started) -> Wanted:
+    """Return what was asked for, at the very port that it had."""
+    wanted = record.wanted or Wanted(model=record.model or None, alias=record.alias, context=record.context)
+    return msgspec.structs.replace(wanted, port=host_and_port(record.url)[1])
+
+
+def same_model_command(record: Started) -> str:
+    """Return the command that starts a server of the same model, to which clients add another context.
+
+    So it says neither a context nor a port (the server may still have it), and ends with no argument.
+    """
+    words = ["hived", "start", record.provider]
+    return shlex.join([*words, "--model", record.model] if record.model else words)
+
+
 def restart_command(record: Started) -> str:
-    """Return the command that starts a server as it was."""
-    model = f" --model {shlex.quote(record.model)}" if record.model else ""
-    return f"hived start {record.provider}{model}"
+    """Return the command that starts a server as it was, for a shell."""
+    was = again(record)
+    words: list[str] = []
+    if record.model:
+        words += ["--port", str(was.port)]
+    elif record.wanted is not None and record.wanted.port:  # else its place is where it is configured
+        words += ["--port", str(record.wanted.port)]
+    words += ["--ctx-size", str(was.context)] if was.context is not None else []
+    words += ["--alias", was.alias] if was.alias else []
+    words += ["--", *was.arguments] if was.arguments else []
+    return " ".join((same_model_command(record), *map(shlex.quote, words)))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hived.daemon.clock import Clock
-from hived.daemon.servers import Servers
+from hived.daemon.servers import Servers, restart_command
+from hived.machine.recipes import Wanted
 from hived.machine.records import Records, Started
 from tests.client.worlds import endpoint
 
@@ -22,7 +23,7 @@ def started(**more: object) -> Started:
         "identity": None,
         "argv": ("ollama", "serve"),
         "model": "",
-        "alias": "",
+        "alias": "a" if more.get("model") else "",
         "log": "/nowhere",
         "started_at": 0.0,
     }
@@ -37,3 +38,27 @@ def test_a_server_elsewhere_that_has_its_name_is_not_ours(tmp_path: Path, url: s
     servers = Servers(Records(tmp_path), {}, Clock())
     servers.put(started())
     assert (servers.of(endpoint("ollama", "ollama", url=url)) is not None) is is_ours
+
+
+LLAMACPP = {"provider": "llamacpp", "url": "http://127.0.0.1:8080", "model": "/m/my tiny.gguf"}
+
+
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [
+        (started(), "hived start ollama"),
+        (started(wanted=Wanted(url=LOCAL)), "hived start ollama"),
+        (started(wanted=Wanted(port=1234)), "hived start ollama --port 1234"),
+        (started(**LLAMACPP), "hived start llamacpp --model '/m/my tiny.gguf' --port 8080 --alias a"),
+        (
+            started(
+                **LLAMACPP,
+                wanted=Wanted(model="/m/my tiny.gguf", context=4096, arguments=("--override-kv", "a=b c")),
+            ),
+            "hived start llamacpp --model '/m/my tiny.gguf' --port 8080 --ctx-size 4096 -- "
+            "--override-kv 'a=b c'",
+        ),
+    ],
+)
+def test_the_command_that_starts_it_again_says_all_that_was_asked(record: Started, command: str) -> None:
+    assert restart_command(record) == command
