@@ -152,14 +152,20 @@ class Jobs:
             if provider in self._starting:  # what is just being begun has a record in a moment, or never
                 async with self._starting[provider]:
                     pass
+        chosen = self._chosen(params)  # all of one kind
+        names = [record.endpoint for record in chosen]
         ended: dict[str, str] = {}
-        for record in self._chosen(params):
-            self._keeper.leaving.add(record.endpoint)
-            try:
-                async with self._starting[record.provider]:
-                    ended[record.endpoint] = await self._end(self._servers.named(record.endpoint), params)
-            finally:
-                self._keeper.leaving.discard(record.endpoint)
+
+        async def end(name: str) -> None:
+            ended[name] = await self._end(self._servers.named(name), params)
+
+        self._keeper.leaving.update(names)
+        try:
+            async with self._starting[chosen[0].provider], anyio.create_task_group() as tasks:
+                for name in names:
+                    tasks.start_soon(end, name)
+        finally:
+            self._keeper.leaving.difference_update(names)
         return Stopped(endpoints=ended)
 
     async def _end(self, record: Started | None, params: StopParams) -> str:

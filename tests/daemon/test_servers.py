@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from hived.daemon.clock import Clock
+from hived.daemon.launching import END_PATIENCE
+from hived.daemon.looking_first import LOOK_PATIENCE
 from hived.daemon.servers import Servers, restart_command
+from hived.machine import transient
+from hived.machine.processes import KILL_PATIENCE
 from hived.machine.recipes import Wanted
 from hived.machine.records import Records, Started
+from hived_client.doors import sync
 from tests.client.worlds import endpoint
 
 LOCAL = "http://127.0.0.1:11434"
@@ -38,6 +43,12 @@ def test_a_server_elsewhere_that_has_its_name_is_not_ours(tmp_path: Path, url: s
     servers = Servers(Records(tmp_path), {}, Clock())
     servers.put(started())
     assert (servers.of(endpoint("ollama", "ollama", url=url)) is not None) is is_ours
+
+
+def test_a_client_waits_for_a_stop_as_long_as_the_daemon_may_need() -> None:
+    a_start_that_comes_first = LOOK_PATIENCE + transient.ONESHOT_PATIENCE
+    its_end = END_PATIENCE + KILL_PATIENCE + transient.STOP_PATIENCE
+    assert a_start_that_comes_first + its_end <= sync.STOP_PATIENCE
 
 
 LLAMACPP = {"provider": "llamacpp", "url": "http://127.0.0.1:8080", "model": "/m/my tiny.gguf"}

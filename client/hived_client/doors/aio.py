@@ -20,7 +20,7 @@ from hived_client.doors.files import Files, Known, View, known
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
-from hived_client.doors.sync import CALL_TIMEOUT, LOOK_TIMEOUT
+from hived_client.doors.sync import CALL_TIMEOUT, LOOK_TIMEOUT, STOP_PATIENCE
 from hived_client.doors.wire import (
     Begun,
     Nothing,
@@ -255,7 +255,7 @@ class AsyncClient:
     async def stop(self, name: str, *, everything: bool = False, grace: float = 10.0) -> Stopped:
         """Stop what hived started under this name. Raises ``Refused``."""
         params = StopParams(name=name, everything=everything, grace=grace)
-        stopped: Stopped = await self._call("stop", params, Stopped, grace + 10.0)
+        stopped: Stopped = await self._call("stop", params, Stopped, grace + STOP_PATIENCE)
         return stopped
 
     async def retire(self, *, timeout: float = CALL_TIMEOUT) -> None:

@@ -43,6 +43,9 @@ LOOK_TIMEOUT = 25.0
 """Seconds for a look at the machine: all its probes have ten together, and measuring comes on top."""
 """Seconds that a call may take where the caller gives no number."""
 
+STOP_PATIENCE = 100.0
+"""Seconds beyond its own grace that a stop may take: a unit ends, or a start of that kind comes first."""
+
 MOST_KEPT = 4
 """Idle connections that a client keeps."""
 
@@ -311,7 +314,7 @@ class Client:
     def stop(self, name: str, *, everything: bool = False, grace: float = 10.0) -> Stopped:
         """Stop what hived started under this name. Raises ``Refused``."""
         params = StopParams(name=name, everything=everything, grace=grace)
-        stopped: Stopped = self._call_once("stop", params, Stopped, grace + 10.0)
+        stopped: Stopped = self._call_once("stop", params, Stopped, grace + STOP_PATIENCE)
         return stopped
 
     def retire(self, *, timeout: float = CALL_TIMEOUT) -> None:
