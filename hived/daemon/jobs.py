@@ -119,9 +119,9 @@ class Jobs:
         """Return the endpoints that are ours."""
         return self._servers.given()
 
-    def circumstances(self, endpoint: Endpoint) -> Circumstances:
+    async def circumstances(self, endpoint: Endpoint) -> Circumstances:
         """Say what is known of the process behind an endpoint, if it is ours."""
-        return self._servers.circumstances(endpoint)
+        return await self._servers.circumstances(endpoint)
 
     async def run(self) -> None:
         """Watch what was started, keep it, and start what is to be started by itself."""

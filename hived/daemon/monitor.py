@@ -65,7 +65,7 @@ Shelf = Callable[[], tuple[Model, ...]]
 class Background(Protocol):
     """What hived knows of a server that it started itself."""
 
-    def circumstances(self, endpoint: Endpoint) -> Circumstances: ...
+    async def circumstances(self, endpoint: Endpoint) -> Circumstances: ...
 
 
 class Monitor:
@@ -223,7 +223,7 @@ class Monitor:
     async def _circumstances(self, endpoint: Endpoint, outcome: Outcome) -> Circumstances:
         """Gather what else is known, from this machine too where the endpoint is on it."""
         asked = self._surroundings
-        known = self._background.circumstances(endpoint)
+        known = await self._background.circumstances(endpoint)
         if asked is not None and isinstance(outcome, Locked) and endpoint.key_ref is not None:
             known = msgspec.structs.replace(known, key_unset=not asked.has_variable(endpoint.key_ref))
         if asked is None or locality_of(endpoint.url) != "device":

@@ -10,6 +10,7 @@ import shlex
 import signal
 from collections.abc import Iterator, Mapping
 
+import anyio.to_thread
 import msgspec
 import structlog
 
@@ -140,15 +141,18 @@ class Servers:
             for record in self._started.values()
         )
 
-    def circumstances(self, endpoint: Endpoint) -> Circumstances:
+    async def circumstances(self, endpoint: Endpoint) -> Circumstances:
         """Say what is known of the process behind an endpoint, if it is ours."""
         now, record = self._clock.wall(), self.of(endpoint)
         verdict = self.verdict(endpoint.url)
         if record is None or record.identity is None:
             return Circumstances(at=now, verdict=verdict)
         alive = lives(record)
-        words = "" if alive else self.last_words(record)
-        stage = self.stage(record) if alive else None
+        words, stage = "", None
+        if not alive:
+            words = await anyio.to_thread.run_sync(self.last_words, record, abandon_on_cancel=True)
+        elif self._is_on_its_way(record):
+            stage = await anyio.to_thread.run_sync(self.stage, record, abandon_on_cancel=True)
         return Circumstances(
             at=now,
             process_alive=alive,
@@ -160,14 +164,17 @@ class Servers:
 
     def stage(self, record: Started) -> Stage | None:
         """Say how far a start is by its log; ``None`` once it has answered. Blocks for a read."""
-        recipe = self._recipes.get(record.provider)
-        if recipe is None or record.ready_at is not None or not recipe.kind.listens_late:
+        if not self._is_on_its_way(record):
             return None
-        return recipe.stage(read_tail(record.log))
+        return self._recipes[record.provider].stage(read_tail(record.log))
+
+    def _is_on_its_way(self, record: Started) -> bool:
+        """Tell whether a server has yet to answer that takes minutes to, and says meanwhile how far it is."""
+        recipe = self._recipes.get(record.provider)
+        return recipe is not None and record.ready_at is None and recipe.kind.listens_late
 
     def _starting_until(self, record: Started) -> float:
-        recipe = self._recipes.get(record.provider)
-        if recipe is not None and recipe.kind.listens_late and record.ready_at is None:
+        if self._is_on_its_way(record):
             return math.inf  # for minutes, or for hours where it downloads: as long as it lives
         return record.started_at + STARTING
 

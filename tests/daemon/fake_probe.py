@@ -108,5 +108,5 @@ class NoBackground:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def circumstances(self, endpoint: Endpoint) -> Circumstances:
+    async def circumstances(self, endpoint: Endpoint) -> Circumstances:
         return Circumstances(at=self._clock.wall())

@@ -112,7 +112,7 @@ class Bench:
 
     @property
     def verdict(self) -> str | None:
-        said = self.servers.circumstances(self.store.world.endpoints[0]).verdict
+        said = self.servers.verdict(URL)
         return said.code if said is not None else None
 
     @property
@@ -136,7 +136,7 @@ async def test_one_that_cannot_live_is_started_five_times_ever_later_and_given_u
     gaps = [round(b - a - 0.5, 3) for a, b in itertools.pairwise(bench.begun)]
     assert gaps == [1.0, 2.0, 4.0, 8.0, 16.0]
     assert bench.verdict == "server.gave_up"
-    said = bench.servers.circumstances(bench.store.world.endpoints[0]).verdict
+    said = bench.servers.verdict(URL)
     assert said is not None
     assert "Error: no luck" in said.message
     assert bench.record.restarts == 5

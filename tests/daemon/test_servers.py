@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hived.daemon.clock import Clock
@@ -11,9 +14,10 @@ from hived.daemon.launching import END_PATIENCE
 from hived.daemon.looking_first import LOOK_PATIENCE
 from hived.daemon.servers import Servers, restart_command
 from hived.machine import transient
-from hived.machine.processes import KILL_PATIENCE
-from hived.machine.recipes import Wanted
+from hived.machine.processes import KILL_PATIENCE, identify
+from hived.machine.recipes import Stage, Wanted
 from hived.machine.records import Records, Started
+from hived.machine.start_vllm import VllmRecipe
 from hived_client.doors import sync
 from tests.client.worlds import endpoint
 
@@ -43,6 +47,43 @@ def test_a_server_elsewhere_that_has_its_name_is_not_ours(tmp_path: Path, url: s
     servers = Servers(Records(tmp_path), {}, Clock())
     servers.put(started())
     assert (servers.of(endpoint("ollama", "ollama", url=url)) is not None) is is_ours
+
+
+class ThreadsRecipe(VllmRecipe):
+    """vLLM's, which keeps in which thread a log was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def stage(self, text: str) -> Stage | None:
+        self.threads.append(threading.current_thread())
+        return Stage(words=text)
+
+    def why_it_ended(self, text: str, *, started: bool) -> str:
+        self.threads.append(threading.current_thread())
+        return text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("alive", [True, False])
+async def test_a_log_is_read_beside_the_loop(tmp_path: Path, alive: bool) -> None:
+    recipe = ThreadsRecipe()
+    servers = Servers(Records(tmp_path), {"vllm": recipe}, Clock())
+    identity = identify(os.getpid())
+    assert identity is not None
+    (tmp_path / "log").write_text("words")
+    servers.put(
+        started(
+            provider="vllm",
+            identity=identity if alive else msgspec.structs.replace(identity, started=1.0),
+            log=str(tmp_path / "log"),
+        )
+    )
+    found = await servers.circumstances(endpoint("vllm", "vllm", url=LOCAL))
+    assert (found.process_alive, found.stage or found.last_words) == (alive, "words")
+    assert len(recipe.threads) == 1
+    assert threading.current_thread() not in recipe.threads
 
 
 def test_a_client_waits_for_a_stop_as_long_as_the_daemon_may_need() -> None:
