@@ -93,8 +93,10 @@ class ConfigurationWatch:
     async def reload(self) -> None:
         """Read the configuration because somebody wants it, and tell systemd, which may wait for the end."""
         self._notifier.reloading(self._clock.monotonic_ns())
-        self.read()
-        self._notifier.ready()
+        try:
+            self.read()
+        finally:
+            self._notifier.ready()  # else the unit would be "reloading" until somebody starts it anew
 
     def read(self) -> None:
         """Read the file and make the World's configuration and endpoints anew. Blocks for the reading."""
