@@ -401,8 +401,9 @@ def serve(
 
 def _unit_prefix(places: Places) -> str:
     """Return what the names of our units begin with: other daemons of this user have other ones."""
-    own = hashlib.blake2b(places.runtime.encode(), digest_size=4).hexdigest()
-    return "hived" if os.path.basename(places.runtime) == "hived" else f"hived-{own}"
+    if places.runtime == f"/run/user/{os.getuid()}/hived":
+        return "hived"
+    return f"hived-{hashlib.blake2b(places.runtime.encode(), digest_size=4).hexdigest()}"
 
 
 def _is_main_thread() -> bool:
