@@ -63,8 +63,11 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a server can be called so: its record, its log and its unit are."""
-    return _NAME.fullmatch(text) is not None
+    """Tell whether a server can be called so: its record, its log and its unit are.
+
+    Not ``hived``: that log is the daemon's own.
+    """
+    return _NAME.fullmatch(text) is not None and text != "hived"
 
 
 class Records:

@@ -61,3 +61,11 @@ def test_what_is_asked_now_comes_before_what_was_asked_then(
     was = Wanted(model="/m/tiny.gguf", context=4096, arguments=("--threads", "4"), port=8080)
     assert order.wanted == msgspec.structs.replace(was, **changed)
     assert is_same(RECORD, order) is same
+
+
+@pytest.mark.parametrize(("name", "called"), [("lab", "lab"), ("hived", ""), ("a/b", "")])
+def test_a_server_is_not_called_as_the_daemons_own_log_is(tmp_path: Path, name: str, called: str) -> None:
+    servers = Servers(Records(tmp_path), {}, Clock())
+    params = StartParams(provider="llamacpp", model="/m/tiny.gguf")
+    order = read_order(params, world(), servers, {"llamacpp": LlamaCppRecipe()}, name=name)
+    assert order.name == called
