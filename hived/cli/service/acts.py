@@ -145,7 +145,9 @@ def _make_way(here: Here, said: list[str]) -> None:
         raise Unavailable(fault("service.foreign_daemon", pid=greeting.pid, managed_by=greeting.managed_by))
     with Client(here.where) as client:
         client.retire()
-    wait_gone(here.where, greeting)
+    if not wait_gone(here.where, greeting):
+        why = f"pid {greeting.pid} was asked to end, and has not"
+        raise Unavailable(fault("daemon.unresponsive", why=why))
     said.append(f"the hived that a program had started (pid {greeting.pid}) has ended")
 
 
