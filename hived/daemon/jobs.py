@@ -22,7 +22,7 @@ from hived.daemon.ends import MachineEnds
 from hived.daemon.keeping import Keeper
 from hived.daemon.launching import Child, Ended, Launcher, run_to_end
 from hived.daemon.looking_first import Lookout, machine_may_refuse, serves
-from hived.daemon.orders import Order, is_same, read_order
+from hived.daemon.orders import Order, endpoint_named, is_same, read_order
 from hived.daemon.servers import Servers, again, lives, restart_command
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
@@ -147,7 +147,7 @@ class Jobs:
     async def stop(self, params: StopParams) -> Stopped:
         """Stop what hived started under a name: an endpoint's, or a provider's. Raises ``Refused``."""
         kind = kind_of_prefix(params.name, self._store.world.kinds)
-        named = self._named(params.name)
+        named = endpoint_named(params.name, self._store.world)
         for provider in {kind.name if kind is not None else "", named.provider if named is not None else ""}:
             if provider in self._starting:  # what is just being begun has a record in a moment, or never
                 async with self._starting[provider]:
@@ -468,20 +468,14 @@ class Jobs:
             begun = await self._carry_out(order, lambda _: None)
         except HivedError as error:
             log.warning("autostart.failed", name=entry.name, why=error.message)
-            endpoint = self._named(entry.name)
+            endpoint = endpoint_named(entry.name, self._store.world)
             if endpoint is not None and error.code != "start.owned":  # whose it is, the endpoint says itself
                 self._keeper.judge(endpoint.url, error.fault)
         else:
             log.info("autostart.done", name=entry.name, endpoint=begun.endpoint, adopted=begun.adopted)
 
-    def _named(self, name: str) -> Endpoint | None:
-        """Return the endpoint of a name or an alias, in any case."""
-        folded = name.casefold()
-        named = ((e, n.casefold()) for e in self._store.world.endpoints for n in (e.name, *e.aliases))
-        return next((endpoint for endpoint, own in named if own == folded), None)
-
     def _chosen(self, params: StopParams) -> list[Started]:
-        named = self._named(params.name)
+        named = endpoint_named(params.name, self._store.world)
         exact = self._servers.named(params.name) or (self._servers.of(named) if named is not None else None)
         if exact is not None:
             return [exact]

@@ -19,9 +19,9 @@ import structlog
 from hived.daemon.clock import Clock
 from hived.daemon.ends import Ends, Gone
 from hived.daemon.launching import Child
+from hived.daemon.looking_first import endpoint_at
 from hived.daemon.servers import Servers
 from hived.daemon.store import Store
-from hived.decisions.addresses import place
 from hived.decisions.restarts import MOST, Again, GaveUp, after_end
 from hived.machine.log_tail import keep_short
 from hived.machine.processes import let_go
@@ -128,11 +128,7 @@ class Keeper:
 
     def endpoint_of(self, record: Started) -> Endpoint | None:
         """Return the endpoint at a record's address: the configuration may have named it before us."""
-        return self._at(record.url)
-
-    def _at(self, url: str) -> Endpoint | None:
-        where = place(url)
-        return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
+        return endpoint_at(record.url, self._store.world)
 
     def poke_at(self, record: Started) -> None:
         """Have the endpoint of a server looked at now."""
@@ -270,7 +266,7 @@ class Keeper:
     def judge(self, url: str, verdict: Fault) -> None:
         """Have a server that is down say this, until it has answered again, whoever started it."""
         self._servers.judge(url, verdict)
-        endpoint = self._at(url)
+        endpoint = endpoint_at(url, self._store.world)
         if endpoint is not None:
             self._poke(endpoint.name)
         self.soon(functools.partial(self._withdraw, url, verdict))
@@ -279,7 +275,7 @@ class Keeper:
         was_down = False  # nobody may have looked at it since it ended
         while self._servers.verdict(url) is verdict:
             world = self._store.world
-            endpoint = self._at(url)
+            endpoint = endpoint_at(url, self._store.world)
             if endpoint is None or (was_down and endpoint.state in CALLABLE):
                 self._servers.withdraw(url)
                 return

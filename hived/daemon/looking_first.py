@@ -21,7 +21,7 @@ from hived.machine.owners import owner_of_port
 from hived.machine.ports import is_port_free
 from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation
+from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation, World
 
 LOOK_PATIENCE = 5.0
 """Seconds for a look at the place before a start."""
@@ -46,8 +46,7 @@ class Lookout:
 
     def at(self, url: str) -> Endpoint | None:
         """Return the endpoint at an address, as it is known."""
-        where = place(url)
-        return next((e for e in self._store.world.endpoints if place(e.url) == where), None)
+        return endpoint_at(url, self._store.world)
 
     async def looked_at(self, url: str) -> Endpoint | None:
         """Return the endpoint at an address after a fresh look, bounded."""
@@ -96,6 +95,12 @@ class Lookout:
             holder=holder,
             installation=await self._installation(order.recipe.kind.name) if is_single else None,
         )
+
+
+def endpoint_at(url: str, world: World) -> Endpoint | None:
+    """Return the endpoint at an address, as it is known."""
+    where = place(url)
+    return next((endpoint for endpoint in world.endpoints if place(endpoint.url) == where), None)
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def read_order(
     ``name``: what a new server is to be called. ``apart``: it has no address, whatever else has that name.
     """
     _check(params)
-    named = None if apart else _named(params.provider, world)
+    named = None if apart else endpoint_named(params.provider, world)
     kind = kind_of_prefix(params.provider, world.kinds)
     recipe = recipes.get(kind.name if kind is not None else named.provider if named is not None else "")
     if recipe is None:
@@ -148,7 +148,7 @@ def is_same(record: Started, order: Order) -> bool:
 _OPTIONS = {"model": "--model", "context": "--ctx-size", "alias": "--alias", "arguments": "What follows --"}
 
 
-def _named(name: str, world: World) -> Endpoint | None:
+def endpoint_named(name: str, world: World) -> Endpoint | None:
     """Return the endpoint of a name or an alias, in any case."""
     folded = name.casefold()
     found = [e for e in world.endpoints if folded in (n.casefold() for n in (e.name, *e.aliases))]
