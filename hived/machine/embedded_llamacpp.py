@@ -101,6 +101,8 @@ def _guess_failure(options: argparse.Namespace) -> str:
     try:
         if not is_port_free(options.host, options.port):
             return f"port {options.port} of {options.host} is taken"
+    except PermissionError as error:
+        return str(error.strerror)
     except OSError as error:
         return f"{options.host} is no address of this machine: {error.strerror}"
     return f"failed to load model {options.model}"

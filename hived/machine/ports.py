@@ -7,6 +7,9 @@ import errno
 import socket
 from collections.abc import Iterator
 
+KNOCK = 0.5
+"""Seconds for a connection to a port of this machine."""
+
 
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that nobody listens on now. Another may take it before it is used."""
@@ -28,15 +31,30 @@ def choose_port(host: str, asked: int | None, usual: int | None) -> int | None:
 
 
 def is_port_free(host: str, port: int) -> bool:
-    """Say whether a server could listen there. Raises OSError for a host that is not this machine's."""
+    """Say whether a server could listen there.
+
+    Raises OSError for a host that is not this machine's, and for a port that this user may not open and
+    at which nobody listens.
+    """
     with _server_socket(host) as (one, address):
         try:
             one.bind((address, port))
         except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            if error.errno == errno.EADDRINUSE:
                 return False
-            raise
+            if error.errno != errno.EACCES:
+                raise
+            if _is_somebody_at(one.family, address, port):
+                return False
+            why = f"port {port} may not be opened by this user"
+            raise PermissionError(errno.EACCES, why) from error
         return True
+
+
+def _is_somebody_at(family: socket.AddressFamily, address: str, port: int) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        one.settimeout(KNOCK)
+        return one.connect_ex((address, port)) == 0
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -243,6 +245,42 @@ def test_a_port_is_free_until_somebody_listens_there() -> None:
 def test_a_host_of_another_machine_is_an_error_not_a_taken_port() -> None:
     with pytest.raises(OSError, match="assign requested address"):
         is_port_free("203.0.113.9", 8080)
+
+
+@contextmanager
+def an_ordinary_user() -> Iterator[None]:
+    """Be nobody for a while, where the tests are run by root, who may open every port."""
+    free_port()  # what a name is looked up with is loaded by whoever may read it
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_a_port_that_may_not_be_opened_is_not_told_as_taken() -> None:
+    with an_ordinary_user():
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", 1001))
+            except PermissionError:
+                pass
+            else:
+                pytest.skip("here every user may open any port")
+        with pytest.raises(PermissionError, match="port 1001 may not be opened by this user"):
+            is_port_free("127.0.0.1", 1001)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may listen there")
+def test_a_port_that_may_not_be_opened_and_has_a_server_is_taken() -> None:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", 1002))
+        one.listen()
+        with an_ordinary_user():
+            assert not is_port_free("127.0.0.1", 1002)
 
 
 LOADING = """\
