@@ -136,10 +136,7 @@ class HardwareWatch:
             with anyio.move_on_after(float("inf") if wait is None else wait):
                 await self._cause.wait()
             async with self._turn:
-                if any(due <= anyio.current_time() for due in self._due.values()):
-                    await self._look_at_all()  # what failed may be asked at a whole look only
-                else:
-                    await self._look_if_old()
+                await self._look_if_old()
 
     def _wait(self) -> float | None:
         now = anyio.current_time()
@@ -166,8 +163,11 @@ class HardwareWatch:
         await self._keep()
 
     async def _look_if_old(self) -> None:
-        """Look at what moves, unless somebody else did just now."""
-        if anyio.current_time() - self._looked_at >= YOUNG:
+        """Look at what moves, unless somebody else did just now; at everything where something is due."""
+        now = anyio.current_time()
+        if any(due <= now for due in self._due.values()):
+            await self._look_at_all()  # what failed may be asked at a whole look only
+        elif now - self._looked_at >= YOUNG:
             await self._look_at_what_moves()
 
     async def _look_at_what_moves(self) -> None:
@@ -197,15 +197,22 @@ class HardwareWatch:
     def _count_failures(self, replies: Replies, skip: frozenset[str]) -> None:
         """Put off what did not answer, the longer the more often; and say so once."""
         silent = {_question(name): each.why for name, each in replies.items() if each.state in SILENT}
-        for name in {_question(each) for each in replies} - skip:
+        asked = {_question(each) for each in replies} - skip
+        for name in set(self._due) - skip - asked:  # nobody could ask it now (a card sleeps, say)
+            self._put_off(name)
+        for name in asked:
             if name not in silent:
                 self._failures.pop(name, None)
                 self._due.pop(name, None)
                 continue
-            self._failures[name] = failures = self._failures.get(name, 0) + 1
-            self._due[name] = anyio.current_time() + retry_after(failures)
-            if failures == 1:
+            if self._put_off(name) == 1:
                 log.warning("hardware.silent", probe=name, why=silent[name])
+
+    def _put_off(self, name: str) -> int:
+        """Have it asked again later; return how often in a row that was so."""
+        self._failures[name] = failures = self._failures.get(name, 0) + 1
+        self._due[name] = anyio.current_time() + retry_after(failures)
+        return failures
 
     async def _measure(self) -> None:
         speed = await self._do(partial(self._machine.measure, self._hardware))

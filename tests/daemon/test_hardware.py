@@ -201,6 +201,31 @@ async def test_what_does_not_answer_is_put_off_ever_longer_and_then_asked_again(
     await one.while_running(act)
 
 
+async def test_what_is_due_and_cannot_be_asked_now_is_put_off_like_what_does_not_answer(tmp_path: Path) -> None:
+    machine = Told()
+    machine.replies |= {"llama-server": LATE}
+    one = Watched(tmp_path, machine, 1.0)
+
+    async def act() -> None:
+        await anyio.sleep(5.0)
+        assert one.watch.statistics()["failures"] == {"llama-server": 1}
+        del machine.replies["llama-server"]  # a card sleeps, and llama-server would wake it
+        await anyio.sleep(24 * 3600)
+        assert 5 < one.watch.looks < 40
+
+    await one.while_running(act)
+
+
+async def test_whoever_asks_when_a_probe_is_due_has_it_asked(tmp_path: Path) -> None:
+    machine = Told()
+    machine.replies |= {"llama-server": LATE}
+    one = Watched(tmp_path, machine)
+    await one.watch.read(Asked())
+    await anyio.sleep(FIRST_RETRY)
+    await one.watch.read(Asked())
+    assert machine.asked == ["everything", "everything"]
+
+
 async def test_what_is_kept_of_this_boot_is_not_asked_again_and_of_another_boot_it_is(tmp_path: Path) -> None:
     first = Watched(tmp_path, Told())
 
