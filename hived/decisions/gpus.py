@@ -55,6 +55,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """Whether NVIDIA's device files are here."""
     too_old: bool = False
     """Whether llama-server said that the driver is too old for it."""
+    listed_now: bool = True
+    """Whether llama-server was asked just now, so that a card on its list is one that answers."""
 
 
 def merge(sources: Iterable[Sequence[Gpu]]) -> tuple[Gpu, ...]:
@@ -211,8 +213,8 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
     why = failing.get(gpu.pci) if gpu.pci is not None else None
     if why is not None:
         return fault("gpu.driver", gpu=name, why=why)
-    if gpu.memory is not None or gpu.compute is not None or gpu.asleep:
-        return None  # somebody asked its driver and was answered
+    if _answers(gpu, signs) or gpu.asleep:
+        return None
     if signs.nvidia_late:
         return fault("gpu.driver", gpu=name, why=signs.nvidia_why)
     if (
@@ -229,6 +231,14 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
         mends = {"DRIVER_NOT_LOADED": "sudo modprobe nvidia", "LIBRARY_NOT_FOUND": installed}
         return fault("gpu.driver", gpu=name, why=signs.nvidia_why, mend=mends.get(signs.nvidia_error))
     return None
+
+
+def _answers(gpu: Gpu, signs: Signs) -> bool:
+    """Tell whether somebody asked the driver and was answered. An old list says nothing of one that died."""
+    if gpu.compute is not None:
+        return True
+    is_dead = signs.nvidia_late or signs.nvidia_error not in ("", "LIBRARY_NOT_FOUND")
+    return gpu.memory is not None and (signs.listed_now or not is_dead)
 
 
 def _install(distribution: str) -> str | None:

@@ -149,7 +149,8 @@ class Asking:
         questions = {name: question(name, words) for name, words in programs.items()}
         if programs is MAC_FIRST:
             questions["llama-server"] = self._devices
-        return self._captured(before | self._gather(questions, skip, time.monotonic() + self._longest))
+        replies = before | self._gather(questions, skip, time.monotonic() + self._longest)
+        return self._captured(replies, listed_now=programs is MAC_FIRST)
 
     def _linux(self, patterns: Sequence[str], before: Captured | None, skip: frozenset[str]) -> Captured:
         until = time.monotonic() + self._longest
@@ -194,7 +195,8 @@ class Asking:
             # Asking any program of its driver wakes the card. What its files and the cache say is enough.
             questions.pop("nvidia", None)
             replies.setdefault("nvml", Reply(state="asleep", why="a card sleeps, and is not woken"))
-        return self._captured(replies | self._gather(questions, skip, until), system=system, cards=cards)
+        replies |= self._gather(questions, skip, until)
+        return self._captured(replies, system=system, cards=cards, listed_now=before is None)
 
     def _nvidia(self, until: float) -> Replies:
         """Ask NVIDIA's library, and its program where that does not answer."""
@@ -308,7 +310,12 @@ class Asking:
         return replies
 
     def _captured(
-        self, replies: Replies, *, system: dict[str, str] | None = None, cards: dict[str, str] | None = None
+        self,
+        replies: Replies,
+        *,
+        system: dict[str, str] | None = None,
+        cards: dict[str, str] | None = None,
+        listed_now: bool,
     ) -> Captured:
         return Captured(
             darwin=self._darwin,
@@ -320,6 +327,7 @@ class Asking:
             inside=None if self._darwin else look_inside(self._environment, self._root),
             user=user_name(os.getuid()),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
+            listed_now=listed_now,
             at=self._wall(),
         )
 

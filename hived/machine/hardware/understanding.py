@@ -66,6 +66,8 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     environment: dict[str, str] = {}
     """Variables that hide cards."""
+    listed_now: bool = True
+    """Whether llama-server was asked at this moment; else its list is of an earlier one."""
     at: float | None = None
 
     def out(self, name: str) -> str:
@@ -88,7 +90,7 @@ def _mac(captured: Captured, table: Sequence[Row]) -> Hardware:
         captured.out("vm_stat"),
         captured.out("metal"),
     )
-    listed = understand_devices(captured.out("llama-server"))
+    listed = _listed(captured)
     gpus = _finished(merge([mac.gpus, listed.gpus]), Signs(), captured, table)
     return _whole(
         captured,
@@ -110,7 +112,7 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
     memory = understand_memory(captured.system, limits)
     devices = understand_pci(captured.cards)
     said = _nvidia(captured, memory)
-    listed = understand_devices(captured.out("llama-server"))
+    listed = _listed(captured)
     sources = [
         said.gpus,
         understand_slices(captured.out("nvidia-smi -L"), captured.out("nvidia-smi -q -x"), said.gpus),
@@ -143,6 +145,14 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
             gpus=gpus if gpus or _could_tell(captured) else None,
         ),
     )
+
+
+def _listed(captured: Captured) -> Listed:
+    """Return what llama-server listed; of an earlier moment, what was free then is not said."""
+    listed = understand_devices(captured.out("llama-server"))
+    if captured.listed_now:
+        return listed
+    return replace(listed, gpus=tuple(replace(gpu, free=None) for gpu in listed.gpus))
 
 
 def _cpu(captured: Captured, limits: Limits) -> Cpu:
@@ -196,6 +206,7 @@ def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
             f"access/dev/{name}" in captured.cards for name in ("nvidiactl", "nvidia0", "dxg")
         ),
         too_old=listed.too_old,
+        listed_now=captured.listed_now,
     )
 
 

@@ -94,7 +94,9 @@ def test_an_older_nvidia_smi_is_asked_again_for_less(computer: Layout) -> None:
     captured = asked.everything()
     (gpu,) = understand(captured).gpus or ()
     assert (gpu.name, gpu.memory, gpu.compute) == ("Tesla K80", 11441 << 20, None)
-    (again,) = understand(asked.what_moves(captured)).gpus or ()
+    moved = asked.what_moves(captured)
+    assert (captured.listed_now, moved.listed_now) == (True, False)
+    (again,) = understand(moved).gpus or ()
     assert again.memory == gpu.memory
     assert run.count("nvidia-smi") == 5  # and each time it answered, who holds memory
 

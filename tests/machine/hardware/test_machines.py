@@ -286,6 +286,28 @@ def test_a_mask_hides_cards() -> None:
     assert hidden.runs_on == "CPU"
 
 
+DEAD = told('{"error": "DRIVER_NOT_LOADED"}')
+LISTED = told("Available devices:\n  CUDA0: NVIDIA GeForce RTX 3090 (24135 MiB, 23700 MiB free)\n")
+ON_BUS = bus("0000:01:00.0", "0x10de", "0x2204", name="GA102 [GeForce RTX 3090]")
+
+
+@pytest.mark.parametrize("reply", [DEAD, Reply(state="late", why="it took longer than 5.0 s")])
+def test_a_driver_that_dies_later_is_not_hidden_by_what_llama_server_listed_before(reply: Reply) -> None:
+    replies = {"nvml": reply, "llama-server": LISTED}
+    (gpu,) = understand(linux(plain(), ON_BUS, replies, listed_now=False)).gpus or ()
+    assert (gpu.usable, gpu.fault.code if gpu.fault else None) == (False, "gpu.driver")
+    (gpu,) = understand(linux(plain(), ON_BUS, replies)).gpus or ()
+    assert (gpu.usable, gpu.fault) == (True, None)  # llama-server found it just now
+
+
+def test_what_was_free_when_llama_server_was_asked_is_not_said_later() -> None:
+    replies = {"llama-server": LISTED}
+    (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
+    assert gpu.free == 23700 << 20
+    (gpu,) = understand(linux(plain(), {}, replies, listed_now=False)).gpus or ()
+    assert (gpu.free, gpu.memory, gpu.usable) == (None, 24135 << 20, True)
+
+
 noise = st.text(max_size=200) | st.sampled_from(
     [
         "0x10de",
