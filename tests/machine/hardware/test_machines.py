@@ -308,6 +308,15 @@ def test_what_was_free_when_llama_server_was_asked_is_not_said_later() -> None:
     assert (gpu.free, gpu.memory, gpu.usable) == (None, 24135 << 20, True)
 
 
+def test_a_slice_that_llama_server_lists_too_is_there_once() -> None:
+    captured = BY_NAME["A100 in slices (MIG)"].captured
+    listed = told(
+        "Available devices:\n  CUDA0: NVIDIA A100-SXM4-80GB MIG 1g.20gb (19968 MiB, 19000 MiB free)\n"
+    )
+    gpus = understand(msgspec.structs.replace(captured, replies=captured.replies | {"llama-server": listed}))
+    assert [gpu.backends for gpu in gpus.gpus or ()] == [(), ("CUDA0",), ()]
+
+
 noise = st.text(max_size=200) | st.sampled_from(
     [
         "0x10de",
