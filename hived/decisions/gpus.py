@@ -31,6 +31,10 @@ AMD_APUS = frozenset({"gfx1151"})
 """Processors' own graphics by AMD that servers use by default."""
 
 
+GIVEN_AWAY = frozenset({"vfio-pci", "pci-stub"})
+"""Drivers that hold a card for a virtual machine: no program here can use it."""
+
+
 class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """What else is known around the cards."""
 
@@ -51,6 +55,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """Address of a card, and why it does not answer; without an address: some card."""
     nvidia_late: bool = False
     """Whether its driver took longer than it has; it may hang."""
+    nvidia_unasked: bool = False
+    """Whether nobody asked its driver, because a card sleeps."""
     nvidia_devices: bool = False
     """Whether NVIDIA's device files are here."""
     too_old: bool = False
@@ -155,8 +161,11 @@ def judge(gpus: Sequence[Gpu], signs: Signs, environment: Mapping[str, str]) -> 
 
 def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
     problem = _fault_of(gpu, signs)
-    if problem is not None:
+    if problem is not None and problem.code != "gpu.driver_old":
         return replace(gpu, fault=problem, usable=False)
+    gpu = replace(gpu, fault=problem)  # a driver too old for one server: others bring what they need
+    if gpu.driver in GIVEN_AWAY:
+        return replace(gpu, usable=False)
     if gpu.usable and gpu.visible is not False:
         return gpu  # a server listed it
     if gpu.visible is False:
@@ -165,7 +174,7 @@ def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
         return replace(gpu, usable=False)
     match gpu.vendor:
         case "nvidia":
-            usable = _nvidia_usable(gpu)
+            usable = _nvidia_usable(gpu, signs)
         case "amd":
             can_compute = gpu.compute is not None and signs.kfd == "ok"
             usable = can_compute and (gpu.kind != "integrated" or gpu.compute in AMD_APUS)
@@ -178,23 +187,27 @@ def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
     return replace(gpu, usable=usable)
 
 
-def _nvidia_usable(gpu: Gpu) -> bool | None:
+def _nvidia_usable(gpu: Gpu, signs: Signs) -> bool | None:
     # What only the list of PCI devices names has no driver of NVIDIA's, or one that nobody could ask.
-    return gpu.memory is not None or gpu.compute is not None or (gpu.asleep and gpu.driver is not None)
+    if gpu.memory is not None or gpu.compute is not None or (gpu.asleep and gpu.driver is not None):
+        return True
+    return None if signs.nvidia_unasked and not gpu.asleep else False
 
 
 def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
     name = gpu.name or {"nvidia": "the NVIDIA card", "amd": "the AMD card", "intel": "the Intel card"}.get(
         gpu.vendor, "the card"
     )
-    if gpu.driver == "vfio-pci":
-        return None  # it was given to a virtual machine
+    if gpu.driver in GIVEN_AWAY:
+        return None
     if gpu.vendor == "nvidia":
         return _nvidia_fault(gpu, name, signs)
     is_contained = signs.inside in ("docker", "podman") and not signs.kfd
     if gpu.vendor == "amd" and gpu.kind == "discrete" and is_contained and not gpu.backends:
         mend = f"{signs.inside} run --device /dev/kfd --device /dev/dri IMAGE"
         return fault("gpu.not_passed", gpu=name, mend=mend)
+    if gpu.backends:
+        return None  # a server reaches it, by whatever way
     if (gpu.vendor == "amd" and gpu.kind != "integrated") or gpu.compute in AMD_APUS:
         if signs.kfd == "denied":
             return fault("gpu.permission", path="/dev/kfd", user=signs.user, gpu=name)
@@ -206,13 +219,13 @@ def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
 
 
 def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
-    if signs.too_old:
-        mend = _install(signs.distribution)
-        return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
     failing = dict(signs.nvidia_failing)
     why = failing.get(gpu.pci) if gpu.pci is not None else None
     if why is not None:
         return fault("gpu.driver", gpu=name, why=why)
+    if _answers(gpu, signs) and signs.too_old:
+        mend = _install(signs.distribution)
+        return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
     if _answers(gpu, signs) or gpu.asleep:
         return None
     if signs.nvidia_late:

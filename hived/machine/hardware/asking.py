@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from hived.decisions.gpus import GIVEN_AWAY
 from hived.machine.commands import Run, run_bounded
 from hived.machine.hardware import collect
 from hived.machine.hardware.limits import wanted_files
@@ -188,7 +189,8 @@ class Asking:
         questions: dict[str, Question] = {}
         if self._has_nvidia(cards):
             questions["nvidia"] = self._nvidia
-        asleep = {card.vendor for card in understand_pci(cards) if card.asleep}
+        devices = understand_pci(cards)
+        asleep = {each.vendor for each in devices if each.asleep and each.driver not in GIVEN_AWAY}
         if before is None and not asleep:
             questions["llama-server"] = self._devices
         if "nvidia" in asleep:

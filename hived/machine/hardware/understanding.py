@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hived.decisions.gpus import Signs, judge, merge, runs_on, troubles
+from hived.decisions.gpus import GIVEN_AWAY, Signs, judge, merge, runs_on, troubles
 from hived.machine.hardware.amd import understand_amd
 from hived.machine.hardware.bandwidth_table import Row, with_bandwidth
 from hived.machine.hardware.cpu import understand_cpu
@@ -202,6 +202,7 @@ def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
         nvidia_why=f"{late} did not come back within its time" if late else WHY.get(error, error),
         nvidia_failing=tuple((address, WHY.get(word, word)) for address, word in said.failing),
         nvidia_late=bool(late),
+        nvidia_unasked=nvml.state == "asleep",
         nvidia_devices=any(
             f"access/dev/{name}" in captured.cards for name in ("nvidiactl", "nvidia0", "dxg")
         ),
@@ -216,7 +217,7 @@ def _bare(device: PciDevice) -> Gpu:
         name=shown_name(device),
         vendor=device.vendor,
         pci=device.address,
-        driver=device.driver if device.vendor != "nvidia" or device.driver == "vfio-pci" else None,
+        driver=device.driver if device.vendor != "nvidia" or device.driver in GIVEN_AWAY else None,
         asleep=device.asleep,
         source="/sys/bus/pci",
     )

@@ -124,6 +124,15 @@ def test_what_the_kernel_holds_is_left_behind_and_not_asked_again_while_it_is_th
     assert asked.what_moves(again).replies["nvml"].state == "ok"
 
 
+def test_a_card_of_a_virtual_machine_that_sleeps_keeps_nobody_from_asking_the_others(
+    computer: Layout,
+) -> None:
+    given = {path.replace("01:00.0", "02:00.0"): said for path, said in ASLEEP.items()}
+    given["sys/bus/pci/devices/0000:02:00.0/uevent"] = "DRIVER=vfio-pci\n"
+    run = FakeRun({"collect": says(json.dumps(CARD | given)), "nvml_child": says(LIBRARY)})
+    assert asking(computer, run).everything().replies["nvml"].state == "ok"
+
+
 def test_a_card_that_sleeps_is_not_woken_and_keeps_what_was_known(computer: Layout) -> None:
     computer.program("~/path/llama-server")
     run = FakeRun(

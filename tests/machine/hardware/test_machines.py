@@ -165,13 +165,29 @@ def test_the_rest_goes_on_where_one_card_is_lost() -> None:
         ),
         ("driver updated and not loaded (version mismatch)", "gpu.driver", "sudo reboot"),
         ("nvidia-smi that hangs", "gpu.driver", "sudo reboot"),
-        ("a driver too old for llama-server", "gpu.driver_old", "sudo ubuntu-drivers install"),
     ],
 )
 def test_what_is_wrong_has_its_code_and_its_command(name: str, code: str, hint: str) -> None:
     hardware = known(name)
     assert hardware.runs_on == "CPU"
     assert [(each.code, each.hint) for each in hardware.problems] == [(code, hint)]
+
+
+def test_a_driver_too_old_for_llama_server_is_told_and_the_card_is_there_for_other_servers() -> None:
+    hardware = known("a driver too old for llama-server")
+    assert hardware.runs_on == "CUDA"
+    assert [(each.code, each.hint) for each in hardware.problems] == [
+        ("gpu.driver_old", "sudo ubuntu-drivers install")
+    ]
+
+
+def test_a_container_that_was_not_given_the_card_has_no_driver_that_is_too_old() -> None:
+    captured = BY_NAME["container without --gpus on a machine with a card"].captured
+    replies = captured.replies | {
+        "llama-server": told("CUDA driver version is insufficient for CUDA runtime version\n")
+    }
+    hardware = understand(msgspec.structs.replace(captured, replies=replies))
+    assert [each.code for each in hardware.problems] == ["gpu.not_passed"]
 
 
 def test_a_laptops_card_is_left_asleep_and_not_called_broken() -> None:
@@ -254,12 +270,29 @@ def test_a_card_of_amds_that_a_container_was_not_given() -> None:
     ]
 
 
+def test_a_card_that_a_server_lists_is_not_called_out_of_reach() -> None:
+    line = "Vulkan0: AMD Radeon RX 7900 XTX (RADV NAVI31) (24560 MiB, 24000 MiB free)"
+    said = {"llama-server": told(f"Available devices:\n  {line}\n")}
+    denied = {**RADEON_7900, "access/dev/kfd": "denied"}
+    assert [each.code for each in understand(linux(plain(), denied)).problems] == ["gpu.permission"]
+    hardware = understand(linux(plain(), denied, said))
+    assert (hardware.problems, [gpu.usable for gpu in hardware.gpus or ()]) == ((), [True])
+
+
 def test_a_card_that_was_given_to_a_virtual_machine_is_not_called_broken() -> None:
     given = bus(
         "0000:01:00.0", "0x10de", "0x2204", name="GA102 [GeForce RTX 3090]", uevent="DRIVER=vfio-pci\n"
     )
     hardware = understand(linux(plain(), given, {"nvml": told('{"error": "LIBRARY_NOT_FOUND"}')}))
     assert (hardware.runs_on, hardware.problems) == ("CPU", ())
+    assert [gpu.usable for gpu in hardware.gpus or ()] == [False]
+
+
+def test_a_card_that_nobody_asked_since_another_sleeps_is_unknown() -> None:
+    folder = "sys/bus/pci/devices/0000:02:00.0"
+    pair = ON_BUS | bus("0000:02:00.0", "0x10de", "0x2204") | {f"{folder}/power/runtime_status": "suspended"}
+    gpus = understand(linux(plain(), pair, {"nvml": Reply(state="asleep")})).gpus or ()
+    assert [(gpu.asleep, gpu.usable, gpu.fault) for gpu in gpus][0] == (False, None, None)
 
 
 def test_a_mask_hides_cards() -> None:
