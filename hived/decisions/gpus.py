@@ -57,6 +57,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its driver took longer than it has; it may hang."""
     nvidia_unasked: bool = False
     """Whether nobody asked its driver, because a card sleeps."""
+    nvidia_hurried: bool = False
+    """Whether it was given so little time that it may be well, and slow to begin."""
     nvidia_devices: bool = False
     """Whether NVIDIA's device files are here."""
     too_old: bool = False
@@ -179,7 +181,7 @@ def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
             can_compute = gpu.compute is not None and signs.kfd == "ok"
             usable = can_compute and (gpu.kind != "integrated" or gpu.compute in AMD_APUS)
         case "intel":
-            usable = gpu.kind == "discrete"
+            usable = None if gpu.kind is None and gpu.asleep else gpu.kind == "discrete"
         case "apple":
             usable = True
         case _:
@@ -191,7 +193,7 @@ def _nvidia_usable(gpu: Gpu, signs: Signs) -> bool | None:
     # What only the list of PCI devices names has no driver of NVIDIA's, or one that nobody could ask.
     if gpu.memory is not None or gpu.compute is not None or (gpu.asleep and gpu.driver is not None):
         return True
-    return None if signs.nvidia_unasked and not gpu.asleep else False
+    return None if (signs.nvidia_unasked and not gpu.asleep) or signs.nvidia_hurried else False
 
 
 def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
@@ -228,6 +230,8 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
         return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
     if _answers(gpu, signs) or gpu.asleep:
         return None
+    if signs.nvidia_hurried:
+        return None  # the probe is said to be silent, which is all that is known
     if signs.nvidia_late:
         return fault("gpu.driver", gpu=name, why=signs.nvidia_why)
     if (

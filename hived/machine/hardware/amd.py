@@ -19,9 +19,6 @@ GIB = 1 << 30
 SMALL_CARVE_OUT = 4 * GIB
 LARGE_GTT = 8 * GIB
 
-USABLE_APUS = frozenset({"gfx1151"})
-"""Targets of a processor's own graphics that servers use by default: the others are slower than they look."""
-
 APU_NAMES = re.compile(r"80[456]0S|Strix Halo|RYZEN AI MAX", re.IGNORECASE)
 
 
@@ -65,7 +62,7 @@ def _gpu(
     )
     used = number(texts, f"{folder}/mem_info_vram_used")
     name = text(texts, f"{folder}/product_name") or (shown_name(device) if device else None)
-    apu = _is_apu(texts, folder, own, gtt, f"{name} {cpu}")
+    apu = _is_apu(texts, folder, own, gtt, name or "", cpu or "")
     if apu and (boxed := re.search(r"w/ (Radeon .+)$", cpu or "")):
         name = f"AMD {boxed[1]}"
     on_gtt = apu and gtt is not None and gtt > (own or 0)
@@ -94,12 +91,16 @@ def _gpu(
     )
 
 
-def _is_apu(texts: Texts, folder: str, own: int | None, gtt: int | None, names: str) -> bool | None:
+def _is_apu(
+    texts: Texts, folder: str, own: int | None, gtt: int | None, name: str, cpu: str
+) -> bool | None:
     """Tell a processor's own graphics from a card; ``None`` where nothing tells."""
-    if APU_NAMES.search(names):
+    if APU_NAMES.search(name):
         return True  # also where most of the memory was set aside for it
     if text(texts, f"{folder}/mem_info_vram_vendor") or text(texts, f"{folder}/board_info"):
         return False
+    if APU_NAMES.search(cpu):
+        return True
     if own is None:
         return None
     return own <= SMALL_CARVE_OUT and gtt is not None and gtt >= LARGE_GTT and gtt >= 4 * own

@@ -190,7 +190,11 @@ class Asking:
         if self._has_nvidia(cards):
             questions["nvidia"] = self._nvidia
         devices = understand_pci(cards)
-        asleep = {each.vendor for each in devices if each.asleep and each.driver not in GIVEN_AWAY}
+        asleep = {
+            each.vendor
+            for each in devices
+            if each.asleep and each.driver not in GIVEN_AWAY and not each.is_built_in
+        }
         if before is None and not asleep:
             questions["llama-server"] = self._devices
         if "nvidia" in asleep:
@@ -330,6 +334,7 @@ class Asking:
             user=user_name(os.getuid()),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
             listed_now=listed_now,
+            hurried=self._each < EACH,
             at=self._wall(),
         )
 

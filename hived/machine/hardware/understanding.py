@@ -68,6 +68,8 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """Variables that hide cards."""
     listed_now: bool = True
     """Whether llama-server was asked at this moment; else its list is of an earlier one."""
+    hurried: bool = False
+    """Whether a question had less time than a driver may take that was not loaded yet."""
     at: float | None = None
 
     def out(self, name: str) -> str:
@@ -203,6 +205,7 @@ def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
         nvidia_failing=tuple((address, WHY.get(word, word)) for address, word in said.failing),
         nvidia_late=bool(late),
         nvidia_unasked=nvml.state == "asleep",
+        nvidia_hurried=captured.hurried and "late" in (nvml.state, smi.state),
         nvidia_devices=any(
             f"access/dev/{name}" in captured.cards for name in ("nvidiactl", "nvidia0", "dxg")
         ),

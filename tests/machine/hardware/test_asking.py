@@ -133,6 +133,15 @@ def test_a_card_of_a_virtual_machine_that_sleeps_keeps_nobody_from_asking_the_ot
     assert asking(computer, run).everything().replies["nvml"].state == "ok"
 
 
+def test_graphics_of_the_processor_that_sleep_keep_nobody_from_asking(computer: Layout) -> None:
+    computer.program("~/path/llama-server")
+    own = {
+        path.replace("01:00.0", "00:02.0"): said.replace("0x10de", "0x8086") for path, said in ASLEEP.items()
+    }
+    run = FakeRun({"collect": says(json.dumps(own)), "llama-server": says("")})
+    assert asking(computer, run).everything().replies["llama-server"].state == "ok"
+
+
 def test_a_card_that_sleeps_is_not_woken_and_keeps_what_was_known(computer: Layout) -> None:
     computer.program("~/path/llama-server")
     run = FakeRun(

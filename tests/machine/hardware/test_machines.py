@@ -15,8 +15,10 @@ from tests.machine.hardware.machines import (
     GIB,
     MACHINES,
     RADEON_7900,
+    STRIX,
     Machine,
     bus,
+    card,
     linux,
     nvml,
     nvml_card,
@@ -348,6 +350,34 @@ def test_a_slice_that_llama_server_lists_too_is_there_once() -> None:
     )
     gpus = understand(msgspec.structs.replace(captured, replies=captured.replies | {"llama-server": listed}))
     assert [gpu.backends for gpu in gpus.gpus or ()] == [(), ("CUDA0",), ()]
+
+
+def test_a_driver_that_was_given_little_time_is_unknown_unless_the_kernel_holds_it() -> None:
+    late = {"nvml": Reply(state="late", why="it took longer than 1.4 s")}
+    (gpu,) = understand(linux(plain(), ON_BUS, late, hurried=True)).gpus or ()
+    assert (gpu.usable, gpu.fault) == (None, None)
+    stuck = {"nvml": Reply(state="stuck", why="it hangs in the kernel (process 77)", left=77)}
+    (gpu,) = understand(linux(plain(), ON_BUS, stuck, hurried=True)).gpus or ()
+    assert (gpu.usable, gpu.fault.code if gpu.fault else None) == (False, "gpu.driver")
+
+
+def test_an_npu_is_no_graphics() -> None:
+    npu = bus("0000:00:0b.0", "0x8086", "0x7d1d", kind="0x120000", name="Meteor Lake NPU")
+    assert understand(linux(plain(), npu)).gpus == ()
+
+
+def test_a_card_beside_a_processor_with_graphics_of_its_own_is_a_card() -> None:
+    files = plain(STRIX, "avx2 avx512f avx512_vnni")
+    (gpu,) = understand(linux(files, RADEON_7900)).gpus or ()
+    assert (gpu.kind, gpu.shared, gpu.memory) == ("discrete", False, 25753026560)
+    assert gpu.name == "Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M"
+
+
+def test_a_card_of_intels_that_sleeps_is_not_taken_for_the_processors_own() -> None:
+    arc = bus("0000:03:00.0", "0x8086", "0x56a0", name="DG2 [Arc A770]")
+    arc |= {"sys/bus/pci/devices/0000:03:00.0/power/runtime_status": "suspended"}
+    (gpu,) = understand(linux(plain(), arc | card(1, "0000:03:00.0", "0x8086", "i915"))).gpus or ()
+    assert (gpu.asleep, gpu.kind, gpu.shared, gpu.usable) == (True, None, False, None)
 
 
 noise = st.text(max_size=200) | st.sampled_from(
