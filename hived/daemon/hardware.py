@@ -256,10 +256,27 @@ def _ask(
         for name, each in (before.replies if before is not None else {}).items()
         if _question(name) in skip or (each.is_answer and _sleeps(captured, name))
     }
-    captured = msgspec.structs.replace(captured, replies=captured.replies | kept)
+    captured = msgspec.structs.replace(_with_files_of(captured, before), replies=captured.replies | kept)
     hardware = understand(captured)
     # Without a card the table is of no use, and need not be in memory.
     return captured, understand(captured, read_table()) if hardware.gpus else hardware
+
+
+def _with_files_of(captured: Captured, before: Captured | None) -> Captured:
+    """Keep the files of before where they could not be read this time."""
+    if before is None:
+        return captured
+    silent = {name for name in ("system", "cards") if not _is_read(captured, name)}
+    return msgspec.structs.replace(
+        captured,
+        system=before.system | captured.system if "system" in silent else captured.system,
+        cards=captured.cards or before.cards if "cards" in silent else captured.cards,
+    )
+
+
+def _is_read(captured: Captured, name: str) -> bool:
+    reply = captured.replies.get(name)
+    return reply is not None and reply.state not in SILENT
 
 
 def _sleeps(captured: Captured, name: str) -> bool:

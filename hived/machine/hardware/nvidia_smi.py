@@ -70,7 +70,10 @@ def _of_smi(row: dict[str, str], machine: Memory) -> Gpu:
     total = _mib(row.get("memory.total", ""))
     is_integrated = bool(INTEGRATED.search(name or ""))
     silent = total is None and not _cell_error(row.get("memory.total", ""))
-    unified = is_integrated or (silent and row.get("addressing_mode", "").upper() == "ATS")
+    # One that fails (lost, not permitted) has no memory to tell either, and is not well for that.
+    unified = (is_integrated and (silent or total is not None)) or (
+        silent and row.get("addressing_mode", "").upper() == "ATS"
+    )
     busy = real(row.get("utilization.gpu", ""))
     mig = row.get("mig.mode.current", "")
     return Gpu(

@@ -95,9 +95,10 @@ def understand_nvml(said: str, machine: Memory) -> Said:
 def _of_nvml(device: _Device, found: _Nvml, machine: Memory) -> Gpu:
     memory = device.memory or _Memory()
     total = memory.total or None  # zero bytes are no memory that anybody has
-    unified = total is None and device.errors.get("memory", "NOT_SUPPORTED") == "NOT_SUPPORTED"
+    silent = total is None and device.errors.get("memory", "NOT_SUPPORTED") == "NOT_SUPPORTED"
     is_integrated = bool(INTEGRATED.search(device.name or ""))
-    unified = (unified and (is_integrated or device.addressing == _ATS)) or is_integrated
+    # One that fails (lost, not permitted) has no memory to tell either, and is not well for that.
+    unified = (is_integrated and (silent or total is not None)) or (silent and device.addressing == _ATS)
     return Gpu(
         name=device.name,
         vendor="nvidia",

@@ -380,6 +380,16 @@ def test_a_card_of_intels_that_sleeps_is_not_taken_for_the_processors_own() -> N
     assert (gpu.asleep, gpu.kind, gpu.shared, gpu.usable) == (True, None, False, None)
 
 
+def test_an_integrated_card_that_is_lost_is_not_well() -> None:
+    lost = {"name": "NVIDIA GB10", "pci": "0000000F:01:00.0", "errors": {"memory": "GPU_IS_LOST"}}
+    row = smi_fields(
+        {"index": "0", "name": "NVIDIA GB10", "memory.total": "[GPU is lost]", "pci.bus_id": "0000000F:01:00.0"}
+    )
+    for replies in (nvml(lost), smi(row)):
+        (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
+        assert (gpu.memory, gpu.usable, gpu.fault.code if gpu.fault else None) == (None, False, "gpu.driver")
+
+
 noise = st.text(max_size=200) | st.sampled_from(
     [
         "0x10de",
