@@ -323,13 +323,15 @@ def _visible(gpu: Gpu, gpus: Sequence[Gpu], environment: Mapping[str, str]) -> b
     for variable in MASKS.get(gpu.vendor, ()):
         mask = environment.get(variable)
         if mask is not None:
-            verdict = _in_mask(gpu, gpus, mask, environment)
+            verdict = _in_mask(gpu, gpus, mask, environment, variable)
             if verdict is not True:
                 return verdict
     return True
 
 
-def _in_mask(gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str, str]) -> bool | None:
+def _in_mask(
+    gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str, str], variable: str
+) -> bool | None:
     """Tell whether a mask leaves a card. What comes after a word that means none is not read."""
     words = []
     for word in mask.split(","):
@@ -338,7 +340,9 @@ def _in_mask(gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str,
         words.append(word.strip())
     if not words:
         return False
-    if all(word.isdigit() for word in words):
+    if all(word.isascii() and word.isdigit() for word in words):
+        if not _is_numbered_alone(gpu, gpus, environment, variable):
+            return None
         same = [each for each in gpus if each.vendor == gpu.vendor and each.kind != "slice"]
         numbers = {int(word) for word in words}
         if numbers >= set(range(len(same))):
@@ -348,9 +352,19 @@ def _in_mask(gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str,
             return None
         ordered = sorted(same, key=lambda each: each.pci or "")
         return any(at in numbers and each == gpu for at, each in enumerate(ordered))
-    own = gpu.uuid or ""
+    if not gpu.uuid:
+        return None
+    own = gpu.uuid.lower()
+    starts = (own, own.removeprefix("gpu-"), f"gpu-{own}")  # the kernel writes AMD's without the first word
+    return any(each.startswith(word.lower()) for word in words for each in starts)
+
+
+def _is_numbered_alone(gpu: Gpu, gpus: Sequence[Gpu], environment: Mapping[str, str], variable: str) -> bool:
+    """Tell whether a variable's numbers are those of this vendor's whole cards, each counted once."""
+    if any(each.kind == "slice" for each in gpus if each.vendor == gpu.vendor):
+        return False  # slices are counted instead, in an order that nobody tells
+    if variable == "GGML_VK_VISIBLE_DEVICES":
+        return all(each.vendor == gpu.vendor for each in gpus)  # it counts everybody's
     return (
-        any(own.startswith(word) or own.removeprefix("GPU-").startswith(word) for word in words)
-        if own
-        else None
+        variable == "ROCR_VISIBLE_DEVICES" or "ROCR_VISIBLE_DEVICES" not in environment or gpu.vendor != "amd"
     )
