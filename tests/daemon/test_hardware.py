@@ -204,7 +204,9 @@ async def test_what_does_not_answer_is_put_off_ever_longer_and_then_asked_again(
     await one.while_running(act)
 
 
-async def test_what_is_due_and_cannot_be_asked_now_is_put_off_like_what_does_not_answer(tmp_path: Path) -> None:
+async def test_what_is_due_and_cannot_be_asked_now_is_put_off_like_what_does_not_answer(
+    tmp_path: Path,
+) -> None:
     machine = Told()
     machine.replies |= {"llama-server": LATE}
     one = Watched(tmp_path, machine, 1.0)

@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from hived.machine.hardware.pci import PciDevice, address_of, shown_name
-from hived.machine.hardware.texts import Texts, number, text, under
+from hived.machine.hardware.texts import Texts, number, text, under, whole
 from hived_client.vocabulary.hardware import Gpu, Link, Memory
 
 GIB = 1 << 30
@@ -91,9 +91,7 @@ def _gpu(
     )
 
 
-def _is_apu(
-    texts: Texts, folder: str, own: int | None, gtt: int | None, name: str, cpu: str
-) -> bool | None:
+def _is_apu(texts: Texts, folder: str, own: int | None, gtt: int | None, name: str, cpu: str) -> bool | None:
     """Tell a processor's own graphics from a card; ``None`` where nothing tells."""
     if APU_NAMES.search(name):
         return True  # also where most of the memory was set aside for it
@@ -122,7 +120,9 @@ def kfd_nodes(texts: Texts) -> tuple[KfdNode, ...]:
     """Read the nodes that are graphics: processors are nodes too, and have no target."""
     found = []
     for _, said in under(texts, r"sys/class/kfd/kfd/topology/nodes/(\d+)/properties"):
-        fields = {words[0]: int(words[1]) for line in said.splitlines() if _is_number(words := line.split())}
+        fields = {
+            words[0]: whole(words[1]) or 0 for line in said.splitlines() if _is_number(words := line.split())
+        }
         target = gfx_name(fields.get("gfx_target_version", 0))
         if target:
             found.append(KfdNode(address=_location(fields), target=target))
@@ -137,7 +137,7 @@ def gfx_name(version: int) -> str | None:
 
 
 def _is_number(words: list[str]) -> bool:
-    return len(words) == 2 and words[1].isdigit()
+    return len(words) == 2 and whole(words[1]) is not None
 
 
 def _location(fields: dict[str, int]) -> str:

@@ -148,7 +148,7 @@ def understand_slices(listed: str, detailed: str, gpus: tuple[Gpu, ...]) -> tupl
         if head := re.match(r"GPU \d+: .+\(UUID: (GPU-[^)]+)\)", line):
             card = by_uuid.get(head[1])
         elif (
-            part := re.match(r"\s+MIG (\S+)\s+Device\s+(\d+): \(UUID: ([^)]+)\)", line)
+            part := re.match(r"\s+MIG (\S+)\s+Device\s+(\d{1,9}): \(UUID: ([^)]+)\)", line)
         ) and card is not None:
             total, free = memories.get((card.pci, int(part[2])), (None, None))
             found.append(

@@ -6,6 +6,7 @@ import msgspec
 
 from hived.machine.hardware.nvidia import INTEGRATED, Said
 from hived.machine.hardware.pci import address_of
+from hived.machine.hardware.texts import whole
 from hived_client.vocabulary.hardware import Bandwidth, Gpu, GpuProcess, Link, Memory
 
 _ATS = 2
@@ -166,4 +167,8 @@ def _link(device: _Device) -> Link | None:
 def _processes(found: dict[str, int | None] | None) -> tuple[GpuProcess, ...] | None:
     if found is None:
         return None
-    return tuple(GpuProcess(pid=int(pid), memory=memory) for pid, memory in found.items() if pid.isdigit())
+    return tuple(
+        GpuProcess(pid=number, memory=memory)
+        for pid, memory in found.items()
+        if (number := whole(pid)) is not None
+    )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hived.decisions.gpus import Signs, judge
 from hived.decisions.machine_line import summary
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.understanding import Captured, Reply, understand
@@ -383,11 +384,59 @@ def test_a_card_of_intels_that_sleeps_is_not_taken_for_the_processors_own() -> N
 def test_an_integrated_card_that_is_lost_is_not_well() -> None:
     lost = {"name": "NVIDIA GB10", "pci": "0000000F:01:00.0", "errors": {"memory": "GPU_IS_LOST"}}
     row = smi_fields(
-        {"index": "0", "name": "NVIDIA GB10", "memory.total": "[GPU is lost]", "pci.bus_id": "0000000F:01:00.0"}
+        {
+            "index": "0",
+            "name": "NVIDIA GB10",
+            "memory.total": "[GPU is lost]",
+            "pci.bus_id": "0000000F:01:00.0",
+        }
     )
     for replies in (nvml(lost), smi(row)):
         (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
         assert (gpu.memory, gpu.usable, gpu.fault.code if gpu.fault else None) == (None, False, "gpu.driver")
+
+
+def seen_by(mask: dict[str, str], *gpus: Gpu) -> list[bool | None]:
+    return [gpu.visible for gpu in judge(gpus, Signs(), mask)]
+
+
+def test_a_mask_is_taken_for_no_more_than_it_says() -> None:
+    amd, other = (Gpu(vendor="amd", pci=f"0000:0{n}:00.0", uuid=f"{n}eadbeef0000000{n}") for n in (1, 2))
+    assert seen_by({"ROCR_VISIBLE_DEVICES": "GPU-1EADBEEF00000001"}, amd, other) == [True, False]
+    assert seen_by({"HIP_VISIBLE_DEVICES": "0"}, amd, other) == [True, False]
+    relative = {"ROCR_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "0"}
+    assert seen_by(relative, amd, other) == [None, None]
+    intel, more = (Gpu(vendor="intel", pci=f"0000:0{n}:00.0") for n in (3, 4))
+    assert seen_by({"GGML_VK_VISIBLE_DEVICES": "0"}, intel, more) == [True, False]
+    assert seen_by({"GGML_VK_VISIBLE_DEVICES": "0"}, intel, amd) == [None, True]
+    nvidia = Gpu(vendor="nvidia", pci="0000:01:00.0", uuid="GPU-1")
+    part = Gpu(vendor="nvidia", kind="slice", uuid="MIG-1")
+    assert seen_by({"CUDA_VISIBLE_DEVICES": "0"}, nvidia, part) == [None, None]
+    assert seen_by({"CUDA_VISIBLE_DEVICES": "²"}, nvidia) == [False]
+
+
+LONG = "9" * 5000
+"""More digits than Python turns into a number."""
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"proc/meminfo": f"MemTotal: {LONG} kB"}, {}),
+        (
+            {"sys/class/kfd/kfd/topology/nodes/1/properties": f"gfx_target_version {LONG}"}
+            | card(1, "0000:03:00.0", "0x1002", "amdgpu"),
+            {},
+        ),
+        (card(1, "0000:03:00.0", "0x1002", "amdgpu", mem_info_vram_total="9" * 30), {}),
+        ({}, {"llama-server": f"  CUDA0: x ({LONG} MiB, 1 MiB free)"}),
+        ({}, {"nvidia-smi": smi_fields({"index": "0", "memory.total": "1e308"})}),
+        ({}, {"nvml": '{"devices": [{"processes": {"%s": 1}}]}' % LONG}),
+    ],
+)
+def test_a_number_that_nobody_counted_breaks_nothing(files: dict[str, str], said: dict[str, str]) -> None:
+    hardware = understand(linux(files, files, {name: told(out) for name, out in said.items()}), TABLE)
+    assert msgspec.msgpack.encode(hardware)
 
 
 noise = st.text(max_size=200) | st.sampled_from(
@@ -401,6 +450,11 @@ noise = st.text(max_size=200) | st.sampled_from(
         '{"devices": [{"memory": {}}]}',
         "<gpu/>",
         "MemTotal: 0 kB",
+        f"MemTotal: {'9' * 5000} kB",
+        f"  CUDA0: x ({'9' * 5000} MiB, 1 MiB free)",
+        f"gfx_target_version {'9' * 5000}",
+        f"Pages free: {'9' * 5000}.",
+        "9" * 30,
     ]
 )
 paths = st.sampled_from(
