@@ -295,7 +295,7 @@ def test_a_card_that_nobody_asked_since_another_sleeps_is_unknown() -> None:
     folder = "sys/bus/pci/devices/0000:02:00.0"
     pair = ON_BUS | bus("0000:02:00.0", "0x10de", "0x2204") | {f"{folder}/power/runtime_status": "suspended"}
     gpus = understand(linux(plain(), pair, {"nvml": Reply(state="asleep")})).gpus or ()
-    assert [(gpu.asleep, gpu.usable, gpu.fault) for gpu in gpus][0] == (False, None, None)
+    assert [(gpu.asleep, gpu.usable, gpu.fault) for gpu in gpus[:1]] == [(False, None, None)]
 
 
 def test_a_mask_hides_cards() -> None:
@@ -382,7 +382,11 @@ def test_a_card_of_intels_that_sleeps_is_not_taken_for_the_processors_own() -> N
 
 
 def test_an_integrated_card_that_is_lost_is_not_well() -> None:
-    lost = {"name": "NVIDIA GB10", "pci": "0000000F:01:00.0", "errors": {"memory": "GPU_IS_LOST"}}
+    lost: dict[str, object] = {
+        "name": "NVIDIA GB10",
+        "pci": "0000000F:01:00.0",
+        "errors": {"memory": "GPU_IS_LOST"},
+    }
     row = smi_fields(
         {
             "index": "0",
@@ -431,7 +435,7 @@ LONG = "9" * 5000
         (card(1, "0000:03:00.0", "0x1002", "amdgpu", mem_info_vram_total="9" * 30), {}),
         ({}, {"llama-server": f"  CUDA0: x ({LONG} MiB, 1 MiB free)"}),
         ({}, {"nvidia-smi": smi_fields({"index": "0", "memory.total": "1e308"})}),
-        ({}, {"nvml": '{"devices": [{"processes": {"%s": 1}}]}' % LONG}),
+        ({}, {"nvml": f'{{"devices": [{{"processes": {{"{LONG}": 1}}}}]}}'}),
     ],
 )
 def test_a_number_that_nobody_counted_breaks_nothing(files: dict[str, str], said: dict[str, str]) -> None:
