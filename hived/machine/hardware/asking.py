@@ -128,6 +128,11 @@ class Asking:
             changed = os.stat(server).st_mtime_ns if server else 0
         except OSError:
             changed = 0
+        try:
+            root = os.stat(self._root)
+            around = f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
+        except OSError:
+            around = ""
         masks = [f"{name}={self._environment[name]}" for name in MASKS if name in self._environment]
         parts = [
             __version__,
@@ -137,6 +142,7 @@ class Asking:
             *(f"{each.state} {each.out}" for each in driver.values()),
             server,
             str(changed),
+            around,
             *masks,
         ]
         return "\n".join(parts)

@@ -262,6 +262,7 @@ def test_a_mac_is_asked_by_its_own_programs_and_then_for_what_moves(computer: La
     assert (run.count("vm_stat"), run.count("system_profiler")) == (2, 1)
     (gpu,) = hardware.gpus or ()
     assert (hardware.runs_on, gpu.memory, gpu.cores) == ("Metal", 11453251584, 10)
+    assert (run.count("sysctl"), run.count("metal_child")) == (2, 2)  # its owner may change what cards have
     assert hardware.memory.available == 200 * 16384
     assert hardware.power is not None
     assert hardware.power.mains
@@ -273,6 +274,14 @@ def test_what_differs_after_a_boot_or_another_driver_is_another_mark(computer: L
     assert asking(computer, run).mark() == before
     computer.file("/proc/driver/nvidia/version", "NVRM version: x")
     assert asking(computer, run).mark() != before
+
+
+def test_another_container_of_the_same_name_has_another_mark(computer: Layout, tmp_path: Path) -> None:
+    def mark(root: Path) -> str:
+        root.mkdir()
+        return Asking(computer.environment, root=str(root), run=FakeRun({}), darwin=False).mark()
+
+    assert mark(tmp_path / "a") != mark(tmp_path / "b")
 
 
 def test_the_kernels_files_are_read_by_a_process_of_their_own(computer: Layout) -> None:
