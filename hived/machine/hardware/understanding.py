@@ -133,7 +133,7 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
     ):
         # Something of NVIDIA's is here, and nobody can say what.
         gpus = (Gpu(vendor="nvidia", driver=loaded_driver(captured.cards), source="/dev"),)
-    gpus = _finished(gpus, signs, captured, table)
+    gpus = _finished(gpus, signs, captured, table, memory.total)
     system = understand_system(captured.system, captured.inside)
     return _whole(
         captured,
@@ -226,10 +226,12 @@ def _bare(device: PciDevice) -> Gpu:
     )
 
 
-def _finished(gpus: Sequence[Gpu], signs: Signs, captured: Captured, table: Sequence[Row]) -> tuple[Gpu, ...]:
+def _finished(
+    gpus: Sequence[Gpu], signs: Signs, captured: Captured, table: Sequence[Row], machine: int | None = None
+) -> tuple[Gpu, ...]:
     named = [replace(gpu, name=gpu.name[:LONGEST_NAME]) if gpu.name else gpu for gpu in gpus]
     judged = judge(named, signs, captured.environment)
-    return tuple(replace(with_bandwidth(table, gpu), observed_at=captured.at) for gpu in judged)
+    return tuple(replace(with_bandwidth(table, gpu, machine), observed_at=captured.at) for gpu in judged)
 
 
 def _could_tell(captured: Captured) -> bool:

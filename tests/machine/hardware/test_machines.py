@@ -443,6 +443,15 @@ def test_a_number_that_nobody_counted_breaks_nothing(files: dict[str, str], said
     assert msgspec.msgpack.encode(hardware)
 
 
+def test_a_limit_of_a_container_makes_no_other_card_of_one_that_has_the_machines_memory() -> None:
+    captured = BY_NAME["Jetson Orin Nano"].captured
+    limit = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": str(2 * GIB)}
+    limited = msgspec.structs.replace(captured, system=captured.system | limit, inside="docker")
+    (free,), (bound,) = (understand(each, TABLE).gpus or () for each in (captured, limited))
+    assert (free.bandwidth is not None, bound.memory) == (True, 2 * GIB)
+    assert bound.bandwidth == free.bandwidth
+
+
 noise = st.text(max_size=200) | st.sampled_from(
     [
         "0x10de",
