@@ -130,6 +130,11 @@ class HardwareWatch:
         async with self._turn:
             if self._captured is None:
                 await self._begin()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._note_loading)
+            await self._look_on()
+
+    async def _look_on(self) -> None:
         while True:
             self._cause = anyio.Event()
             wait = self._wait()
@@ -137,6 +142,16 @@ class HardwareWatch:
                 await self._cause.wait()
             async with self._turn:
                 await self._look_if_old()
+
+    async def _note_loading(self) -> None:
+        """Have the looks come faster as soon as a model begins to load, rather than after the next one."""
+        was_loading, generation = False, -1
+        while True:
+            generation = (await self._store.wait_changed(generation)).generation
+            is_loading = anyio.current_time() < self._watched_until and self._is_loading()
+            if is_loading and not was_loading:
+                self._cause.set()
+            was_loading = is_loading
 
     def _wait(self) -> float | None:
         now = anyio.current_time()

@@ -141,6 +141,21 @@ async def test_it_is_looked_at_more_often_while_a_model_loads(tmp_path: Path) ->
     await one.while_running(act)
 
 
+async def test_a_load_that_begins_between_two_looks_is_not_waited_for(tmp_path: Path) -> None:
+    one = Watched(tmp_path, Told())
+
+    async def act() -> None:
+        one.watch.watched()
+        await anyio.sleep(2.0)
+        looks = one.machine.asked.count("what moves")
+        loading = endpoint("a", "ollama", Model(name="m", state="loading"))
+        one.store.update(lambda old: world(loading, generation=old.generation + 1))
+        await anyio.sleep(3.5 * LOADING)
+        assert one.machine.asked.count("what moves") >= looks + 3
+
+    await one.while_running(act)
+
+
 async def test_memory_that_moves_by_a_little_is_no_news_and_whoever_asks_is_told_it(tmp_path: Path) -> None:
     one = Watched(tmp_path, Told())
 
