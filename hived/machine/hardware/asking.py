@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -57,7 +57,7 @@ Question = Callable[[float], Replies]
 
 
 class Asking:
-    """One machine, asked as often as somebody wants to know. Not for two threads at once."""
+    """One machine, asked as often as somebody wants to know; by one thread after the other."""
 
     def __init__(
         self,
@@ -83,26 +83,30 @@ class Asking:
         self._fields: tuple[str, ...] = FIELDS
         self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
         self._given_up = threading.Event()
+        # A thread that nobody waits for any more may still be at it when the next one comes.
+        self._turn = threading.Lock()
+        self._times_given_up = 0
 
     def __repr__(self) -> str:
         return f"<Asking {self._root}, {len(self._left)} left behind>"
 
     def everything(self, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask everything but ``skip``, which are probes that failed and wait for their turn."""
-        self._given_up.clear()
-        if self._darwin:
-            return self._mac(MAC_FIRST, {}, skip)
-        return self._linux((*collect.SYSTEM, *collect.POWER), None, skip)
+        with self._in_turn():
+            if self._darwin:
+                return self._mac(MAC_FIRST, {}, skip)
+            return self._linux((*collect.SYSTEM, *collect.POWER), None, skip)
 
     def what_moves(self, before: Captured, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask again for what changes while a machine runs; the rest is as it was captured before."""
-        self._given_up.clear()
-        if self._darwin:
-            return self._mac(MAC_MOVING, before.replies, skip)
-        return self._linux((*collect.MOVING, *collect.POWER), before, skip)
+        with self._in_turn():
+            if self._darwin:
+                return self._mac(MAC_MOVING, before.replies, skip)
+            return self._linux((*collect.MOVING, *collect.POWER), before, skip)
 
     def give_up(self) -> None:
         """Have whoever waits for answers wait no longer, and end what runs; from another thread, at once."""
+        self._times_given_up += 1
         self._given_up.set()
         for pid in tuple(self._running):
             with contextlib.suppress(OSError):
@@ -115,8 +119,11 @@ class Asking:
 
     def mark(self) -> str:
         """Return what differs as soon as facts that do not change by themselves may have changed."""
+        with self._in_turn():
+            return self._mark()
+
+    def _mark(self) -> str:
         system = os.uname()
-        self._given_up.clear()
 
         def read_driver(until: float) -> Replies:
             found = collect.collect(self._root, ["proc/driver/nvidia/version"])
@@ -146,6 +153,15 @@ class Asking:
             *masks,
         ]
         return "\n".join(parts)
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Wait for whoever is at it; who is given up meanwhile asks nothing any more."""
+        before = self._times_given_up
+        with self._turn:
+            if self._times_given_up == before:
+                self._given_up.clear()
+            yield
 
     def _mac(
         self, programs: Mapping[str, tuple[str, ...]], before: Replies, skip: frozenset[str]

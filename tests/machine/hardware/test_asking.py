@@ -194,6 +194,29 @@ def test_whoever_gives_up_waits_no_longer(computer: Layout) -> None:
     never.set()
 
 
+def test_two_threads_take_turns(computer: Layout) -> None:
+    """One that nobody waits for any more may still be at it when the next one comes."""
+    both = threading.Barrier(2)
+    together: list[bool] = []
+
+    def meet() -> Done | None:
+        try:
+            both.wait(0.3)
+        except threading.BrokenBarrierError:
+            together.append(False)
+        else:
+            together.append(True)
+        return says("{}")
+
+    asked = asking(computer, FakeRun({"collect": meet}))
+    threads = [threading.Thread(target=asked.everything) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert together == [False, False]
+
+
 def test_what_runs_is_ended_when_it_is_given_up(computer: Layout) -> None:
     """A daemon that ends leaves no program behind that could be ended."""
     slow = computer.file("~/slow", "#!/bin/sh\nexec /bin/sleep 600\n", mode=0o755)
