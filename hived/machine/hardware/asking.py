@@ -129,12 +129,17 @@ class Asking:
             found = collect.collect(self._root, ["proc/driver/nvidia/version"])
             return {"driver": Reply(state="ok", out="".join(found.values()))}
 
-        driver = self._gather({"driver": read_driver}, frozenset(), time.monotonic() + self._each)
-        server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
-        try:
-            changed = os.stat(server).st_mtime_ns if server else 0
-        except OSError:
-            changed = 0
+        def find_server(until: float) -> Replies:
+            # A folder of PATH may lie on a disk that hangs.
+            server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
+            try:
+                changed = os.stat(server).st_mtime_ns if server else 0
+            except OSError:
+                changed = 0
+            return {"server": Reply(state="ok", out=f"{server} {changed}")}
+
+        questions = {"driver": read_driver, "server": find_server}
+        found = self._gather(questions, frozenset(), time.monotonic() + self._each)
         try:
             root = os.stat(self._root)
             around = f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
@@ -146,9 +151,7 @@ class Asking:
             boot_id(),
             system.nodename,
             system.machine,
-            *(f"{each.state} {each.out}" for each in driver.values()),
-            server,
-            str(changed),
+            *(f"{name}: {each.state} {each.out}" for name, each in sorted(found.items())),
             around,
             *masks,
         ]

@@ -299,6 +299,16 @@ def test_what_differs_after_a_boot_or_another_driver_is_another_mark(computer: L
     assert asking(computer, run).mark() != before
 
 
+def test_another_llama_server_is_another_mark(computer: Layout) -> None:
+    run = FakeRun({})
+    before = asking(computer, run).mark()
+    server = computer.program("~/path/llama-server")
+    installed = asking(computer, run).mark()
+    assert installed != before
+    os.utime(server, ns=(1, 1))
+    assert asking(computer, run).mark() not in (before, installed)
+
+
 def test_another_container_of_the_same_name_has_another_mark(computer: Layout, tmp_path: Path) -> None:
     def mark(root: Path) -> str:
         root.mkdir()
