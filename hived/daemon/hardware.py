@@ -130,16 +130,28 @@ class HardwareWatch:
         async with self._turn:
             if self._captured is None:
                 await self._begin()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._note_loading)
+            await self._look_on()
+
+    async def _look_on(self) -> None:
         while True:
             self._cause = anyio.Event()
             wait = self._wait()
             with anyio.move_on_after(float("inf") if wait is None else wait):
                 await self._cause.wait()
             async with self._turn:
-                if any(due <= anyio.current_time() for due in self._due.values()):
-                    await self._look_at_all()  # what failed may be asked at a whole look only
-                else:
-                    await self._look_if_old()
+                await self._look_if_old()
+
+    async def _note_loading(self) -> None:
+        """Have the looks come faster as soon as a model begins to load, rather than after the next one."""
+        was_loading, generation = False, -1
+        while True:
+            generation = (await self._store.wait_changed(generation)).generation
+            is_loading = anyio.current_time() < self._watched_until and self._is_loading()
+            if is_loading and not was_loading:
+                self._cause.set()
+            was_loading = is_loading
 
     def _wait(self) -> float | None:
         now = anyio.current_time()
@@ -166,8 +178,11 @@ class HardwareWatch:
         await self._keep()
 
     async def _look_if_old(self) -> None:
-        """Look at what moves, unless somebody else did just now."""
-        if anyio.current_time() - self._looked_at >= YOUNG:
+        """Look at what moves, unless somebody else did just now; at everything where something is due."""
+        now = anyio.current_time()
+        if any(due <= now for due in self._due.values()):
+            await self._look_at_all()  # what failed may be asked at a whole look only
+        elif now - self._looked_at >= YOUNG:
             await self._look_at_what_moves()
 
     async def _look_at_what_moves(self) -> None:
@@ -197,15 +212,22 @@ class HardwareWatch:
     def _count_failures(self, replies: Replies, skip: frozenset[str]) -> None:
         """Put off what did not answer, the longer the more often; and say so once."""
         silent = {_question(name): each.why for name, each in replies.items() if each.state in SILENT}
-        for name in {_question(each) for each in replies} - skip:
+        asked = {_question(each) for each in replies} - skip
+        for name in set(self._due) - skip - asked:  # nobody could ask it now (a card sleeps, say)
+            self._put_off(name)
+        for name in asked:
             if name not in silent:
                 self._failures.pop(name, None)
                 self._due.pop(name, None)
                 continue
-            self._failures[name] = failures = self._failures.get(name, 0) + 1
-            self._due[name] = anyio.current_time() + retry_after(failures)
-            if failures == 1:
+            if self._put_off(name) == 1:
                 log.warning("hardware.silent", probe=name, why=silent[name])
+
+    def _put_off(self, name: str) -> int:
+        """Have it asked again later; return how often in a row that was so."""
+        self._failures[name] = failures = self._failures.get(name, 0) + 1
+        self._due[name] = anyio.current_time() + retry_after(failures)
+        return failures
 
     async def _measure(self) -> None:
         speed = await self._do(partial(self._machine.measure, self._hardware))
@@ -249,10 +271,27 @@ def _ask(
         for name, each in (before.replies if before is not None else {}).items()
         if _question(name) in skip or (each.is_answer and _sleeps(captured, name))
     }
-    captured = msgspec.structs.replace(captured, replies=captured.replies | kept)
+    captured = msgspec.structs.replace(_with_files_of(captured, before), replies=captured.replies | kept)
     hardware = understand(captured)
     # Without a card the table is of no use, and need not be in memory.
     return captured, understand(captured, read_table()) if hardware.gpus else hardware
+
+
+def _with_files_of(captured: Captured, before: Captured | None) -> Captured:
+    """Keep the files of before where they could not be read this time."""
+    if before is None:
+        return captured
+    silent = {name for name in ("system", "cards") if not _is_read(captured, name)}
+    return msgspec.structs.replace(
+        captured,
+        system=before.system | captured.system if "system" in silent else captured.system,
+        cards=captured.cards or before.cards if "cards" in silent else captured.cards,
+    )
+
+
+def _is_read(captured: Captured, name: str) -> bool:
+    reply = captured.replies.get(name)
+    return reply is not None and reply.state not in SILENT
 
 
 def _sleeps(captured: Captured, name: str) -> bool:

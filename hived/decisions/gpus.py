@@ -31,6 +31,10 @@ AMD_APUS = frozenset({"gfx1151"})
 """Processors' own graphics by AMD that servers use by default."""
 
 
+GIVEN_AWAY = frozenset({"vfio-pci", "pci-stub"})
+"""Drivers that hold a card for a virtual machine: no program here can use it."""
+
+
 class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """What else is known around the cards."""
 
@@ -51,10 +55,16 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """Address of a card, and why it does not answer; without an address: some card."""
     nvidia_late: bool = False
     """Whether its driver took longer than it has; it may hang."""
+    nvidia_unasked: bool = False
+    """Whether nobody asked its driver, because a card sleeps."""
+    nvidia_hurried: bool = False
+    """Whether it was given so little time that it may be well, and slow to begin."""
     nvidia_devices: bool = False
     """Whether NVIDIA's device files are here."""
     too_old: bool = False
     """Whether llama-server said that the driver is too old for it."""
+    listed_now: bool = True
+    """Whether llama-server was asked just now, so that a card on its list is one that answers."""
 
 
 def merge(sources: Iterable[Sequence[Gpu]]) -> tuple[Gpu, ...]:
@@ -153,8 +163,11 @@ def judge(gpus: Sequence[Gpu], signs: Signs, environment: Mapping[str, str]) -> 
 
 def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
     problem = _fault_of(gpu, signs)
-    if problem is not None:
+    if problem is not None and problem.code != "gpu.driver_old":
         return replace(gpu, fault=problem, usable=False)
+    gpu = replace(gpu, fault=problem)  # a driver too old for one server: others bring what they need
+    if gpu.driver in GIVEN_AWAY:
+        return replace(gpu, usable=False)
     if gpu.usable and gpu.visible is not False:
         return gpu  # a server listed it
     if gpu.visible is False:
@@ -163,12 +176,12 @@ def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
         return replace(gpu, usable=False)
     match gpu.vendor:
         case "nvidia":
-            usable = _nvidia_usable(gpu)
+            usable = _nvidia_usable(gpu, signs)
         case "amd":
             can_compute = gpu.compute is not None and signs.kfd == "ok"
             usable = can_compute and (gpu.kind != "integrated" or gpu.compute in AMD_APUS)
         case "intel":
-            usable = gpu.kind == "discrete"
+            usable = None if gpu.kind is None and gpu.asleep else gpu.kind == "discrete"
         case "apple":
             usable = True
         case _:
@@ -176,23 +189,27 @@ def _judged(gpu: Gpu, signs: Signs, sliced: set[str | None]) -> Gpu:
     return replace(gpu, usable=usable)
 
 
-def _nvidia_usable(gpu: Gpu) -> bool | None:
+def _nvidia_usable(gpu: Gpu, signs: Signs) -> bool | None:
     # What only the list of PCI devices names has no driver of NVIDIA's, or one that nobody could ask.
-    return gpu.memory is not None or gpu.compute is not None or (gpu.asleep and gpu.driver is not None)
+    if gpu.memory is not None or gpu.compute is not None or (gpu.asleep and gpu.driver is not None):
+        return True
+    return None if (signs.nvidia_unasked and not gpu.asleep) or signs.nvidia_hurried else False
 
 
 def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
     name = gpu.name or {"nvidia": "the NVIDIA card", "amd": "the AMD card", "intel": "the Intel card"}.get(
         gpu.vendor, "the card"
     )
-    if gpu.driver == "vfio-pci":
-        return None  # it was given to a virtual machine
+    if gpu.driver in GIVEN_AWAY:
+        return None
     if gpu.vendor == "nvidia":
         return _nvidia_fault(gpu, name, signs)
     is_contained = signs.inside in ("docker", "podman") and not signs.kfd
     if gpu.vendor == "amd" and gpu.kind == "discrete" and is_contained and not gpu.backends:
         mend = f"{signs.inside} run --device /dev/kfd --device /dev/dri IMAGE"
         return fault("gpu.not_passed", gpu=name, mend=mend)
+    if gpu.backends:
+        return None  # a server reaches it, by whatever way
     if (gpu.vendor == "amd" and gpu.kind != "integrated") or gpu.compute in AMD_APUS:
         if signs.kfd == "denied":
             return fault("gpu.permission", path="/dev/kfd", user=signs.user, gpu=name)
@@ -204,15 +221,17 @@ def _fault_of(gpu: Gpu, signs: Signs) -> Fault | None:
 
 
 def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
-    if signs.too_old:
-        mend = _install(signs.distribution)
-        return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
     failing = dict(signs.nvidia_failing)
     why = failing.get(gpu.pci) if gpu.pci is not None else None
     if why is not None:
         return fault("gpu.driver", gpu=name, why=why)
-    if gpu.memory is not None or gpu.compute is not None or gpu.asleep:
-        return None  # somebody asked its driver and was answered
+    if _answers(gpu, signs) and signs.too_old:
+        mend = _install(signs.distribution)
+        return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
+    if _answers(gpu, signs) or gpu.asleep:
+        return None
+    if signs.nvidia_hurried:
+        return None  # the probe is said to be silent, which is all that is known
     if signs.nvidia_late:
         return fault("gpu.driver", gpu=name, why=signs.nvidia_why)
     if (
@@ -229,6 +248,14 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
         mends = {"DRIVER_NOT_LOADED": "sudo modprobe nvidia", "LIBRARY_NOT_FOUND": installed}
         return fault("gpu.driver", gpu=name, why=signs.nvidia_why, mend=mends.get(signs.nvidia_error))
     return None
+
+
+def _answers(gpu: Gpu, signs: Signs) -> bool:
+    """Tell whether somebody asked the driver and was answered. An old list says nothing of one that died."""
+    if gpu.compute is not None:
+        return True
+    is_dead = signs.nvidia_late or signs.nvidia_error not in ("", "LIBRARY_NOT_FOUND")
+    return gpu.memory is not None and (signs.listed_now or not is_dead)
 
 
 def _install(distribution: str) -> str | None:
@@ -296,13 +323,15 @@ def _visible(gpu: Gpu, gpus: Sequence[Gpu], environment: Mapping[str, str]) -> b
     for variable in MASKS.get(gpu.vendor, ()):
         mask = environment.get(variable)
         if mask is not None:
-            verdict = _in_mask(gpu, gpus, mask, environment)
+            verdict = _in_mask(gpu, gpus, mask, environment, variable)
             if verdict is not True:
                 return verdict
     return True
 
 
-def _in_mask(gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str, str]) -> bool | None:
+def _in_mask(
+    gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str, str], variable: str
+) -> bool | None:
     """Tell whether a mask leaves a card. What comes after a word that means none is not read."""
     words = []
     for word in mask.split(","):
@@ -311,7 +340,9 @@ def _in_mask(gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str,
         words.append(word.strip())
     if not words:
         return False
-    if all(word.isdigit() for word in words):
+    if all(word.isascii() and word.isdigit() for word in words):
+        if not _is_numbered_alone(gpu, gpus, environment, variable):
+            return None
         same = [each for each in gpus if each.vendor == gpu.vendor and each.kind != "slice"]
         numbers = {int(word) for word in words}
         if numbers >= set(range(len(same))):
@@ -321,9 +352,19 @@ def _in_mask(gpu: Gpu, gpus: Sequence[Gpu], mask: str, environment: Mapping[str,
             return None
         ordered = sorted(same, key=lambda each: each.pci or "")
         return any(at in numbers and each == gpu for at, each in enumerate(ordered))
-    own = gpu.uuid or ""
+    if not gpu.uuid:
+        return None
+    own = gpu.uuid.lower()
+    starts = (own, own.removeprefix("gpu-"), f"gpu-{own}")  # the kernel writes AMD's without the first word
+    return any(each.startswith(word.lower()) for word in words for each in starts)
+
+
+def _is_numbered_alone(gpu: Gpu, gpus: Sequence[Gpu], environment: Mapping[str, str], variable: str) -> bool:
+    """Tell whether a variable's numbers are those of this vendor's whole cards, each counted once."""
+    if any(each.kind == "slice" for each in gpus if each.vendor == gpu.vendor):
+        return False  # slices are counted instead, in an order that nobody tells
+    if variable == "GGML_VK_VISIBLE_DEVICES":
+        return all(each.vendor == gpu.vendor for each in gpus)  # it counts everybody's
     return (
-        any(own.startswith(word) or own.removeprefix("GPU-").startswith(word) for word in words)
-        if own
-        else None
+        variable == "ROCR_VISIBLE_DEVICES" or "ROCR_VISIBLE_DEVICES" not in environment or gpu.vendor != "amd"
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 MOST = 262_144
-"""Characters of an answer that are kept."""
+"""Bytes of an answer that are kept."""
+AT_ONCE = 65_536
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,21 +72,48 @@ def run_bounded(
     if begun is not None:
         begun(process.pid)
     try:
-        out, err = process.communicate(timeout=seconds)
+        out, err = _said(process, time.monotonic() + seconds)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1.0)
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
         left = process.pid if process.returncode is None else None
         if left is not None:
             process.returncode = -signal.SIGKILL  # nobody waits for what the kernel holds
         return Done(code=-signal.SIGKILL, out="", err="", is_late=True, left=left)
+    finally:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
     return Done(code=process.returncode, out=_text(out), err=_text(err))
 
 
+def _said(process: subprocess.Popen[bytes], until: float) -> tuple[bytes, bytes]:
+    """Return what it prints until it ends. All is read, and no more is kept than is wanted."""
+    kept: dict[int, bytearray] = {}
+    with selectors.DefaultSelector() as selector:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                kept[pipe.fileno()] = bytearray()
+                selector.register(pipe.fileno(), selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select(_left(process, until)):
+                part = os.read(key.fd, AT_ONCE)
+                if not part:
+                    selector.unregister(key.fd)
+                kept[key.fd] += part[: MOST - len(kept[key.fd])]
+    process.wait(_left(process, until))
+    out, err = kept.values()
+    return bytes(out), bytes(err)
+
+
+def _left(process: subprocess.Popen[bytes], until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise subprocess.TimeoutExpired(process.args, 0.0)
+    return left
+
+
 def _text(raw: bytes) -> str:
-    return raw[:MOST].decode("utf-8", "replace")
+    return raw.decode("utf-8", "replace")

@@ -85,6 +85,7 @@ def test_the_doctor_is_told_the_line_and_what_is_wrong() -> None:
         msgspec.structs.replace(MACHINES[1].captured, environment={"CUDA_VISIBLE_DEVICES": ""})
     )
     assert [each.check for each in check_hardware(masked)[1:]] == ["hardware.masked"]
+    assert "DEVICE_SELECTOR" in check_hardware(masked)[1].fix  # Intel's has another name
     warm = [each.what for each in said["desktop with four RTX 3090, two linked"][1:]]
     assert warm == ["NVIDIA GeForce RTX 3090 is slower just now because of temperature"]
     assert check_hardware(None)[0].level == "note"

@@ -18,7 +18,7 @@ from hived_client.vocabulary.hardware import Asked, Hardware
 from hived_client.vocabulary.world import Endpoint, Model
 from tests.client.worlds import endpoint, world
 from tests.daemon.virtual_time import Backend, VirtualClock, virtual
-from tests.machine.hardware.machines import linux, meminfo, nvml, nvml_card, plain
+from tests.machine.hardware.machines import RADEON_7900, linux, meminfo, nvml, nvml_card, plain
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +50,8 @@ class Told:
 
     def __init__(self) -> None:
         self.available = 50.0
+        self.system: dict[str, str] | None = None
+        self.cards: dict[str, str] = {}
         self.replies = nvml(CARD)
         self.asked: list[str] = []
         self.skipped: list[frozenset[str]] = []
@@ -58,7 +60,8 @@ class Told:
         self.given_up = 0
 
     def _now(self) -> Captured:
-        return linux(plain() | {"proc/meminfo": meminfo(62.7, self.available)}, {}, dict(self.replies))
+        files = plain() | {"proc/meminfo": meminfo(62.7, self.available)}
+        return linux(files if self.system is None else self.system, self.cards, dict(self.replies))
 
     def everything(self, skip: frozenset[str]) -> Captured:
         self.asked.append("everything")
@@ -138,6 +141,21 @@ async def test_it_is_looked_at_more_often_while_a_model_loads(tmp_path: Path) ->
     await one.while_running(act)
 
 
+async def test_a_load_that_begins_between_two_looks_is_not_waited_for(tmp_path: Path) -> None:
+    one = Watched(tmp_path, Told())
+
+    async def act() -> None:
+        one.watch.watched()
+        await anyio.sleep(2.0)
+        looks = one.machine.asked.count("what moves")
+        loading = endpoint("a", "ollama", Model(name="m", state="loading"))
+        one.store.update(lambda old: world(loading, generation=old.generation + 1))
+        await anyio.sleep(3.5 * LOADING)
+        assert one.machine.asked.count("what moves") >= looks + 3
+
+    await one.while_running(act)
+
+
 async def test_memory_that_moves_by_a_little_is_no_news_and_whoever_asks_is_told_it(tmp_path: Path) -> None:
     one = Watched(tmp_path, Told())
 
@@ -199,6 +217,46 @@ async def test_what_does_not_answer_is_put_off_ever_longer_and_then_asked_again(
         assert one.watch.statistics()["failures"] == {}
 
     await one.while_running(act)
+
+
+async def test_what_is_due_and_cannot_be_asked_now_is_put_off_like_what_does_not_answer(
+    tmp_path: Path,
+) -> None:
+    machine = Told()
+    machine.replies |= {"llama-server": LATE}
+    one = Watched(tmp_path, machine, 1.0)
+
+    async def act() -> None:
+        await anyio.sleep(5.0)
+        assert one.watch.statistics()["failures"] == {"llama-server": 1}
+        del machine.replies["llama-server"]  # a card sleeps, and llama-server would wake it
+        await anyio.sleep(24 * 3600)
+        assert 5 < one.watch.looks < 40
+
+    await one.while_running(act)
+
+
+async def test_whoever_asks_when_a_probe_is_due_has_it_asked(tmp_path: Path) -> None:
+    machine = Told()
+    machine.replies |= {"llama-server": LATE}
+    one = Watched(tmp_path, machine)
+    await one.watch.read(Asked())
+    await anyio.sleep(FIRST_RETRY)
+    await one.watch.read(Asked())
+    assert machine.asked == ["everything", "everything"]
+
+
+async def test_files_that_cannot_be_read_now_are_as_they_were(tmp_path: Path) -> None:
+    machine = Told()
+    one = Watched(tmp_path, machine)
+    machine.system = plain() | {"proc/meminfo": meminfo(62.7, 50.0)}
+    machine.cards = RADEON_7900
+    before = await one.watch.read(Asked())
+    machine.system, machine.cards = {}, {}
+    machine.replies |= {"system": LATE, "cards": LATE}
+    after = await one.watch.read(Asked(again=True))
+    assert (after.cpu, after.memory.total) == (before.cpu, before.memory.total)
+    assert [gpu.name for gpu in after.gpus or ()] == [gpu.name for gpu in before.gpus or ()]
 
 
 async def test_what_is_kept_of_this_boot_is_not_asked_again_and_of_another_boot_it_is(tmp_path: Path) -> None:

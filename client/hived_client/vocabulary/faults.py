@@ -439,7 +439,7 @@ CATALOGUE: dict[str, Row] = {
         ("sudo usermod -aG render,video {user}",),
     ),
     "gpu.driver_old": Row(
-        "The driver of {gpu} is too old for {what}, so no model runs on it: it has version {version}.",
+        "The driver of {gpu} is too old for {what}, which cannot use it: it has version {version}.",
         ("{mend}", "nvidia-smi"),
         wsl=("explorer.exe https://www.nvidia.com/drivers",),
     ),

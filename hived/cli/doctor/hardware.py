@@ -31,7 +31,9 @@ def _findings(hardware: Hardware) -> Iterator[Finding]:
         name = gpu.name or gpu.vendor
         if gpu.visible is False:
             yield warn(
-                "hardware.masked", f"a variable hides {name} from programs", "env | grep VISIBLE_DEVICES"
+                "hardware.masked",
+                f"a variable hides {name} from programs",
+                "env | grep -E 'VISIBLE_DEVICES|DEVICE_SELECTOR'",
             )
         if gpu.throttled:
             yield note(

@@ -109,7 +109,7 @@ def _placed(model: Model, name: str, gpu: str, placement: str | None) -> Finding
     if on_cpu and gpu:
         return of_fault(fault("model.on_cpu", model=name, gpu=gpu, restart=placement), "warn")
     if on_cpu:
-        return note("slow.cpu", f"{name} runs on the processor: no GPU is seen here", brief=False)
+        return note("slow.cpu", f"{name} runs on the processor: no usable GPU is known here", brief=False)
     if model.offload is not None and model.offload < 1.0:
         share = f"{1.0 - model.offload:.0%}"
         return of_fault(fault("model.partly_on_cpu", share=share, model=name, placement=placement), "warn")

@@ -12,15 +12,12 @@ import re
 import msgspec
 
 from hived.machine.hardware.pci import PciDevice, address_of, shown_name
-from hived.machine.hardware.texts import Texts, number, text, under
+from hived.machine.hardware.texts import Texts, number, text, under, whole
 from hived_client.vocabulary.hardware import Gpu, Link, Memory
 
 GIB = 1 << 30
 SMALL_CARVE_OUT = 4 * GIB
 LARGE_GTT = 8 * GIB
-
-USABLE_APUS = frozenset({"gfx1151"})
-"""Targets of a processor's own graphics that servers use by default: the others are slower than they look."""
 
 APU_NAMES = re.compile(r"80[456]0S|Strix Halo|RYZEN AI MAX", re.IGNORECASE)
 
@@ -65,7 +62,7 @@ def _gpu(
     )
     used = number(texts, f"{folder}/mem_info_vram_used")
     name = text(texts, f"{folder}/product_name") or (shown_name(device) if device else None)
-    apu = _is_apu(texts, folder, own, gtt, f"{name} {cpu}")
+    apu = _is_apu(texts, folder, own, gtt, name or "", cpu or "")
     if apu and (boxed := re.search(r"w/ (Radeon .+)$", cpu or "")):
         name = f"AMD {boxed[1]}"
     on_gtt = apu and gtt is not None and gtt > (own or 0)
@@ -94,12 +91,14 @@ def _gpu(
     )
 
 
-def _is_apu(texts: Texts, folder: str, own: int | None, gtt: int | None, names: str) -> bool | None:
+def _is_apu(texts: Texts, folder: str, own: int | None, gtt: int | None, name: str, cpu: str) -> bool | None:
     """Tell a processor's own graphics from a card; ``None`` where nothing tells."""
-    if APU_NAMES.search(names):
+    if APU_NAMES.search(name):
         return True  # also where most of the memory was set aside for it
     if text(texts, f"{folder}/mem_info_vram_vendor") or text(texts, f"{folder}/board_info"):
         return False
+    if APU_NAMES.search(cpu):
+        return True
     if own is None:
         return None
     return own <= SMALL_CARVE_OUT and gtt is not None and gtt >= LARGE_GTT and gtt >= 4 * own
@@ -121,7 +120,9 @@ def kfd_nodes(texts: Texts) -> tuple[KfdNode, ...]:
     """Read the nodes that are graphics: processors are nodes too, and have no target."""
     found = []
     for _, said in under(texts, r"sys/class/kfd/kfd/topology/nodes/(\d+)/properties"):
-        fields = {words[0]: int(words[1]) for line in said.splitlines() if _is_number(words := line.split())}
+        fields = {
+            words[0]: whole(words[1]) or 0 for line in said.splitlines() if _is_number(words := line.split())
+        }
         target = gfx_name(fields.get("gfx_target_version", 0))
         if target:
             found.append(KfdNode(address=_location(fields), target=target))
@@ -136,7 +137,7 @@ def gfx_name(version: int) -> str | None:
 
 
 def _is_number(words: list[str]) -> bool:
-    return len(words) == 2 and words[1].isdigit()
+    return len(words) == 2 and whole(words[1]) is not None
 
 
 def _location(fields: dict[str, int]) -> str:

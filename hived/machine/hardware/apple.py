@@ -126,10 +126,10 @@ def _pairs(sysctl: str) -> dict[str, str]:
 
 
 def _available(vm_stat: str) -> int | None:
-    page = re.search(r"page size of (\d+) bytes", vm_stat)
+    page = re.search(r"page size of (\d{1,9}) bytes", vm_stat)
     if page is None:
         return None
     counts = dict(
-        re.findall(r"^Pages (free|inactive|speculative|purgeable):\s+(\d+)\.", vm_stat, re.MULTILINE)
+        re.findall(r"^Pages (free|inactive|speculative|purgeable):\s+(\d{1,15})\.", vm_stat, re.MULTILINE)
     )
     return sum(map(int, counts.values())) * int(page[1]) if counts else None

@@ -16,10 +16,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from hived.decisions.gpus import GIVEN_AWAY
 from hived.machine.commands import Run, run_bounded
 from hived.machine.hardware import collect
 from hived.machine.hardware.limits import wanted_files
@@ -56,7 +57,7 @@ Question = Callable[[float], Replies]
 
 
 class Asking:
-    """One machine, asked as often as somebody wants to know. Not for two threads at once."""
+    """One machine, asked as often as somebody wants to know; by one thread after the other."""
 
     def __init__(
         self,
@@ -82,26 +83,30 @@ class Asking:
         self._fields: tuple[str, ...] = FIELDS
         self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
         self._given_up = threading.Event()
+        # A thread that nobody waits for any more may still be at it when the next one comes.
+        self._turn = threading.Lock()
+        self._times_given_up = 0
 
     def __repr__(self) -> str:
         return f"<Asking {self._root}, {len(self._left)} left behind>"
 
     def everything(self, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask everything but ``skip``, which are probes that failed and wait for their turn."""
-        self._given_up.clear()
-        if self._darwin:
-            return self._mac(MAC_FIRST, {}, skip)
-        return self._linux((*collect.SYSTEM, *collect.POWER), None, skip)
+        with self._in_turn():
+            if self._darwin:
+                return self._mac(MAC_FIRST, {}, skip)
+            return self._linux((*collect.SYSTEM, *collect.POWER), None, skip)
 
     def what_moves(self, before: Captured, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask again for what changes while a machine runs; the rest is as it was captured before."""
-        self._given_up.clear()
-        if self._darwin:
-            return self._mac(MAC_MOVING, before.replies, skip)
-        return self._linux((*collect.MOVING, *collect.POWER), before, skip)
+        with self._in_turn():
+            if self._darwin:
+                return self._mac(MAC_MOVING, before.replies, skip)
+            return self._linux((*collect.MOVING, *collect.POWER), before, skip)
 
     def give_up(self) -> None:
         """Have whoever waits for answers wait no longer, and end what runs; from another thread, at once."""
+        self._times_given_up += 1
         self._given_up.set()
         for pid in tuple(self._running):
             with contextlib.suppress(OSError):
@@ -114,31 +119,52 @@ class Asking:
 
     def mark(self) -> str:
         """Return what differs as soon as facts that do not change by themselves may have changed."""
+        with self._in_turn():
+            return self._mark()
+
+    def _mark(self) -> str:
         system = os.uname()
-        self._given_up.clear()
 
         def read_driver(until: float) -> Replies:
             found = collect.collect(self._root, ["proc/driver/nvidia/version"])
             return {"driver": Reply(state="ok", out="".join(found.values()))}
 
-        driver = self._gather({"driver": read_driver}, frozenset(), time.monotonic() + self._each)
-        server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
+        def find_server(until: float) -> Replies:
+            # A folder of PATH may lie on a disk that hangs.
+            server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
+            try:
+                changed = os.stat(server).st_mtime_ns if server else 0
+            except OSError:
+                changed = 0
+            return {"server": Reply(state="ok", out=f"{server} {changed}")}
+
+        questions = {"driver": read_driver, "server": find_server}
+        found = self._gather(questions, frozenset(), time.monotonic() + self._each)
         try:
-            changed = os.stat(server).st_mtime_ns if server else 0
+            root = os.stat(self._root)
+            around = f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
         except OSError:
-            changed = 0
+            around = ""
         masks = [f"{name}={self._environment[name]}" for name in MASKS if name in self._environment]
         parts = [
             __version__,
             boot_id(),
             system.nodename,
             system.machine,
-            *(f"{each.state} {each.out}" for each in driver.values()),
-            server,
-            str(changed),
+            *(f"{name}: {each.state} {each.out}" for name, each in sorted(found.items())),
+            around,
             *masks,
         ]
         return "\n".join(parts)
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Wait for whoever is at it; who is given up meanwhile asks nothing any more."""
+        before = self._times_given_up
+        with self._turn:
+            if self._times_given_up == before:
+                self._given_up.clear()
+            yield
 
     def _mac(
         self, programs: Mapping[str, tuple[str, ...]], before: Replies, skip: frozenset[str]
@@ -149,7 +175,8 @@ class Asking:
         questions = {name: question(name, words) for name, words in programs.items()}
         if programs is MAC_FIRST:
             questions["llama-server"] = self._devices
-        return self._captured(before | self._gather(questions, skip, time.monotonic() + self._longest))
+        replies = before | self._gather(questions, skip, time.monotonic() + self._longest)
+        return self._captured(replies, listed_now=programs is MAC_FIRST)
 
     def _linux(self, patterns: Sequence[str], before: Captured | None, skip: frozenset[str]) -> Captured:
         until = time.monotonic() + self._longest
@@ -187,14 +214,20 @@ class Asking:
         questions: dict[str, Question] = {}
         if self._has_nvidia(cards):
             questions["nvidia"] = self._nvidia
-        asleep = {card.vendor for card in understand_pci(cards) if card.asleep}
+        devices = understand_pci(cards)
+        asleep = {
+            each.vendor
+            for each in devices
+            if each.asleep and each.driver not in GIVEN_AWAY and not each.is_built_in
+        }
         if before is None and not asleep:
             questions["llama-server"] = self._devices
         if "nvidia" in asleep:
             # Asking any program of its driver wakes the card. What its files and the cache say is enough.
             questions.pop("nvidia", None)
             replies.setdefault("nvml", Reply(state="asleep", why="a card sleeps, and is not woken"))
-        return self._captured(replies | self._gather(questions, skip, until), system=system, cards=cards)
+        replies |= self._gather(questions, skip, until)
+        return self._captured(replies, system=system, cards=cards, listed_now=before is None)
 
     def _nvidia(self, until: float) -> Replies:
         """Ask NVIDIA's library, and its program where that does not answer."""
@@ -308,7 +341,12 @@ class Asking:
         return replies
 
     def _captured(
-        self, replies: Replies, *, system: dict[str, str] | None = None, cards: dict[str, str] | None = None
+        self,
+        replies: Replies,
+        *,
+        system: dict[str, str] | None = None,
+        cards: dict[str, str] | None = None,
+        listed_now: bool,
     ) -> Captured:
         return Captured(
             darwin=self._darwin,
@@ -320,6 +358,8 @@ class Asking:
             inside=None if self._darwin else look_inside(self._environment, self._root),
             user=user_name(os.getuid()),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
+            listed_now=listed_now,
+            hurried=self._each < EACH,
             at=self._wall(),
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -29,6 +29,8 @@ FASTEST = 20_000.0
 """GB/s; no memory is as fast as that."""
 
 _CORES = re.compile(r" \\\((\d+)-core gpu\\\)$")
+_NOT_ANOTHER = r"(?! (?:ti|super|xt|xtx|gre)\b)"
+"""Words that make a name that of another card (``gtx 1650 ti`` is no ``gtx 1650``)."""
 _MOBILE = re.compile(r"max-q|laptop|mobile", re.IGNORECASE)
 _VENDORS = frozenset({"nvidia", "amd", "intel", "apple", "qualcomm", "cpu"})
 
@@ -87,7 +89,7 @@ def flaws(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def look_up(rows: Iterable[Row], gpu: Gpu) -> Bandwidth | None:
+def look_up(rows: Sequence[Row], gpu: Gpu) -> Bandwidth | None:
     """Return how fast the memory of a card is by the table; ``None`` where the table does not know it."""
     if gpu.name is None:
         return None
@@ -98,7 +100,7 @@ def look_up(rows: Iterable[Row], gpu: Gpu) -> Bandwidth | None:
     return _interval(_nearest(fitting, gpu))
 
 
-def _of_slice(rows: Iterable[Row], gpu: Gpu) -> Bandwidth | None:
+def _of_slice(rows: Sequence[Row], gpu: Gpu) -> Bandwidth | None:
     """A slice has the share of the card's bandwidth that it has of its memory, near enough."""
     whole = _interval(known := _matching(rows, gpu.vendor, re.sub(r" MIG .*", "", gpu.name or ""), None))
     if whole is None or gpu.memory is None or len({row.memory for row in known}) != 1 or not known[0].memory:
@@ -108,24 +110,30 @@ def _of_slice(rows: Iterable[Row], gpu: Gpu) -> Bandwidth | None:
     return Bandwidth(low=whole.low * share, high=whole.high * share, source="table", note=note)
 
 
-def _matching(rows: Iterable[Row], vendor: str, name: str, cores: int | None) -> list[Row]:
+def _matching(rows: Sequence[Row], vendor: str, name: str, cores: int | None) -> list[Row]:
     """Return the rows whose pattern takes most of the name: ``rtx 3080`` is in ``rtx 3080 ti`` too."""
-    found: list[tuple[int, Row]] = []
+    found: dict[int, Row] = {}
     for part in _alternatives(name.lower()):
-        for row in rows:
-            if row.vendor != vendor:
+        # Of a family's name ("rx 7900 xt/7900 xtx") each member counts, whatever its length.
+        found |= {id(row): row for row in _longest(rows, vendor, part, cores)}
+    return list(found.values())
+
+
+def _longest(rows: Sequence[Row], vendor: str, said: str, cores: int | None) -> list[Row]:
+    found: list[tuple[int, Row]] = []
+    for row in rows:
+        if row.vendor != vendor:
+            continue
+        pattern = row.pattern
+        if cores_of := _CORES.search(pattern):
+            if cores is not None and cores != int(cores_of[1]):
                 continue
-            pattern, said = row.pattern, part
-            if cores_of := _CORES.search(pattern):
-                if cores is not None and cores != int(cores_of[1]):
-                    continue
-                pattern = pattern[: cores_of.start()]  # without a count, each of them may be it
-            match = re.search(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])", said)
-            if match is not None and (not _MOBILE.search(said) or _MOBILE.search(match[0])):
-                found.append((len(match[0]), row))
+            pattern = pattern[: cores_of.start()]  # without a count, each of them may be it
+        match = re.search(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9]){_NOT_ANOTHER}", said)
+        if match is not None and (not _MOBILE.search(said) or _MOBILE.search(match[0])):
+            found.append((len(match[0]), row))
     longest = max((length for length, _ in found), default=0)
-    # Of a family's name ("rx 7900 xt/7900 xtx") each member counts, whatever its length.
-    return [row for length, row in found if length == longest or "/" in name]
+    return [row for length, row in found if length == longest]
 
 
 def _alternatives(name: str) -> list[str]:
@@ -176,12 +184,18 @@ def _with_memory(rows: Sequence[Row], gpu: Gpu) -> Gpu:
     return msgspec.structs.replace(gpu, memory=int(size * GIB), estimated=True, source=source)
 
 
-def with_bandwidth(rows: Sequence[Row], gpu: Gpu) -> Gpu:
-    """Give a card its bandwidth: what its driver tells, checked against the table, or the table's."""
+def with_bandwidth(rows: Sequence[Row], gpu: Gpu, machine: int | None = None) -> Gpu:
+    """Give a card its bandwidth: what its driver tells, checked against the table, or the table's.
+
+    ``machine``: the memory of the whole machine, by which a card of NVIDIA's that works in it is told apart,
+    whatever a container leaves of it.
+    """
     gpu = msgspec.structs.replace(gpu, name=told_apart(rows, gpu))
     if gpu.asleep and gpu.memory is None:
         gpu = _with_memory(rows, gpu)
-    listed, live = look_up(rows, gpu), gpu.bandwidth
+    is_unified = gpu.shared and gpu.vendor == "nvidia" and machine is not None
+    as_sold = msgspec.structs.replace(gpu, memory=machine) if is_unified else gpu
+    listed, live = look_up(rows, as_sold), gpu.bandwidth
     if live is None or live.source == "table":
         return msgspec.structs.replace(gpu, bandwidth=listed)
     if listed is None or listed.low * (1 - DISAGREEMENT) <= live.low <= listed.high * (1 + DISAGREEMENT):

@@ -12,9 +12,11 @@ import msgspec
 from hived_client.vocabulary.hardware import Gpu, Vendor
 
 MIB = 1 << 20
-_LINE = re.compile(r"^\s+(\S+?):\s+(.+?)\s+\((\d+) MiB, (\d+) MiB free\)\s*$", re.MULTILINE)
+_LINE = re.compile(r"^\s+(\S+?):\s+(.+?)\s+\((\d{1,9}) MiB, (\d{1,9}) MiB free\)\s*$", re.MULTILINE)
 _TOO_OLD = re.compile(r"CUDA driver version is insufficient for CUDA runtime version", re.IGNORECASE)
 _FAILED = re.compile(r"failed to initialize (?:CUDA|ROCm|HIP|Vulkan)[^:\n]*: ([^\n]+)", re.IGNORECASE)
+
+_SLICE = re.compile(r"\bMIG \d+[gc]\.")
 
 _BACKENDS: dict[str, Vendor] = {
     "CUDA": "nvidia",
@@ -48,6 +50,7 @@ def understand_devices(said: str) -> Listed:
             Gpu(
                 name=re.sub(r"\s+\((NVIDIA|RADV[^)]*|AMD[^)]*|Intel[^)]*)\)$", "", description),
                 vendor=vendor,
+                kind="slice" if _SLICE.search(description) else None,
                 backends=(name,),
                 memory=int(total) * MIB,
                 free=int(free) * MIB,

@@ -10,7 +10,7 @@ import re
 
 from hived.machine.hardware.pci import PciDevice, address_of, shown_name
 from hived.machine.hardware.texts import Texts, number, text, under, whole
-from hived_client.vocabulary.hardware import Gpu
+from hived_client.vocabulary.hardware import Gpu, GpuKind
 
 
 def understand_intel(texts: Texts, devices: tuple[PciDevice, ...]) -> tuple[Gpu, ...]:
@@ -27,17 +27,20 @@ def understand_intel(texts: Texts, devices: tuple[PciDevice, ...]) -> tuple[Gpu,
         address = address_of(slot[1]) if slot else None
         device = by_address.get(address or "")
         total = _tiles(texts, card) or number(texts, f"{card}/lmem_total_bytes") or None
+        asleep = device.asleep if device else False
+        is_known = not asleep or (device is not None and device.is_built_in)
+        kind: GpuKind | None = "discrete" if total else "integrated" if is_known else None
         found.append(
             Gpu(
                 name=_name(device),
                 vendor="intel",
-                kind="integrated" if total is None else "discrete",
+                kind=kind,  # one that sleeps does not tell its memory
                 pci=address,
                 memory=total,
                 free=number(texts, f"{card}/lmem_avail_bytes") if total else None,
-                shared=total is None,
+                shared=kind == "integrated",
                 driver=driver[1] if driver else None,
-                asleep=device.asleep if device else False,
+                asleep=asleep,
                 source="/sys/class/drm",
             )
         )

@@ -135,7 +135,7 @@ def _used(texts: Texts, path: str, folder: str) -> int | None:
     stat = text(texts, f"{folder}/memory.stat")
     # Version 1 counts what lies below under another name.
     names = r"total_inactive_file" if "total_inactive_file" in stat else r"inactive_file"
-    cache = re.search(rf"^{names} (\d+)$", stat, re.MULTILINE)
+    cache = re.search(rf"^{names} (\d{{1,18}})$", stat, re.MULTILINE)
     return max(0, used - int(cache[1])) if cache else used
 
 

@@ -18,4 +18,5 @@ MAC_FIRST = {
     "pmset": ("/usr/bin/pmset", "-g", "batt"),
     "metal": (sys.executable, "-P", "-m", "hived.machine.hardware.metal_child"),
 }
-MAC_MOVING = {name: MAC_FIRST[name] for name in ("vm_stat", "pmset")}
+MAC_MOVING = {name: MAC_FIRST[name] for name in ("vm_stat", "pmset", "sysctl", "metal")}
+"""The last two, since whoever owns a Mac may set how much of its memory graphics may have."""

@@ -18,6 +18,8 @@ import time
 MOST_THREADS = 8
 MOST_BYTES = 512 << 20
 """Of all blocks together."""
+LEAST_BYTES = 256 << 20
+"""The same at least: of less, a processor's caches hold so much that they would be measured."""
 BLOCK = 256 << 20
 """Of one at most: far more than a processor's caches hold."""
 ROUNDS = 24
@@ -29,7 +31,7 @@ Block = ctypes.Array[ctypes.c_char]
 
 
 def main() -> None:
-    """Print the bytes a second of all threads together, and of one alone."""
+    """Print the bytes a second of all threads together."""
     try:
         os.nice(NICE)
     except OSError:
@@ -40,10 +42,10 @@ def main() -> None:
     json.dump({"bytes_per_second": together, "threads": min(threads, MOST_THREADS)}, sys.stdout)
 
 
-def measure(threads: int, room: int = MOST_BYTES) -> float | None:
+def measure(threads: int, room: int = MOST_BYTES, *, least: int = LEAST_BYTES) -> float | None:
     """Return the bytes a second that so many threads read and write together; ``None`` without the room."""
     block = min(BLOCK, room // (2 * threads)) & ~4095
-    if block < 1 << 20:
+    if not block or 2 * threads * block < least:
         return None
     # As any program has its data: where two blocks lie to the page a fixed distance apart, they get into each
     # other's way (seen: an eighth slower), and with large pages they are faster than a model's file.

@@ -70,7 +70,10 @@ def _of_smi(row: dict[str, str], machine: Memory) -> Gpu:
     total = _mib(row.get("memory.total", ""))
     is_integrated = bool(INTEGRATED.search(name or ""))
     silent = total is None and not _cell_error(row.get("memory.total", ""))
-    unified = is_integrated or (silent and row.get("addressing_mode", "").upper() == "ATS")
+    # One that fails (lost, not permitted) has no memory to tell either, and is not well for that.
+    unified = (is_integrated and (silent or total is not None)) or (
+        silent and row.get("addressing_mode", "").upper() == "ATS"
+    )
     busy = real(row.get("utilization.gpu", ""))
     mig = row.get("mig.mode.current", "")
     return Gpu(
@@ -145,7 +148,7 @@ def understand_slices(listed: str, detailed: str, gpus: tuple[Gpu, ...]) -> tupl
         if head := re.match(r"GPU \d+: .+\(UUID: (GPU-[^)]+)\)", line):
             card = by_uuid.get(head[1])
         elif (
-            part := re.match(r"\s+MIG (\S+)\s+Device\s+(\d+): \(UUID: ([^)]+)\)", line)
+            part := re.match(r"\s+MIG (\S+)\s+Device\s+(\d{1,9}): \(UUID: ([^)]+)\)", line)
         ) and card is not None:
             total, free = memories.get((card.pci, int(part[2])), (None, None))
             found.append(

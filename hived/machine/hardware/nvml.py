@@ -6,6 +6,7 @@ import msgspec
 
 from hived.machine.hardware.nvidia import INTEGRATED, Said
 from hived.machine.hardware.pci import address_of
+from hived.machine.hardware.texts import whole
 from hived_client.vocabulary.hardware import Bandwidth, Gpu, GpuProcess, Link, Memory
 
 _ATS = 2
@@ -95,9 +96,10 @@ def understand_nvml(said: str, machine: Memory) -> Said:
 def _of_nvml(device: _Device, found: _Nvml, machine: Memory) -> Gpu:
     memory = device.memory or _Memory()
     total = memory.total or None  # zero bytes are no memory that anybody has
-    unified = total is None and device.errors.get("memory", "NOT_SUPPORTED") == "NOT_SUPPORTED"
+    silent = total is None and device.errors.get("memory", "NOT_SUPPORTED") == "NOT_SUPPORTED"
     is_integrated = bool(INTEGRATED.search(device.name or ""))
-    unified = (unified and (is_integrated or device.addressing == _ATS)) or is_integrated
+    # One that fails (lost, not permitted) has no memory to tell either, and is not well for that.
+    unified = (is_integrated and (silent or total is not None)) or (silent and device.addressing == _ATS)
     return Gpu(
         name=device.name,
         vendor="nvidia",
@@ -165,4 +167,8 @@ def _link(device: _Device) -> Link | None:
 def _processes(found: dict[str, int | None] | None) -> tuple[GpuProcess, ...] | None:
     if found is None:
         return None
-    return tuple(GpuProcess(pid=int(pid), memory=memory) for pid, memory in found.items() if pid.isdigit())
+    return tuple(
+        GpuProcess(pid=number, memory=memory)
+        for pid, memory in found.items()
+        if (number := whole(pid)) is not None
+    )

@@ -32,6 +32,11 @@ class PciDevice(msgspec.Struct, frozen=True, kw_only=True):
     driver: str | None = None
     asleep: bool = False
 
+    @property
+    def is_built_in(self) -> bool:
+        """Tell whether it is the graphics of an Intel processor, which is always at this address."""
+        return self.vendor == "intel" and self.address == "0000:00:02.0"
+
 
 def address_of(said: str) -> str | None:
     """Return an address as ``0000:01:00.0``: programs write eight digits of a domain, or none."""
@@ -50,6 +55,8 @@ def understand_pci(texts: Texts) -> tuple[PciDevice, ...]:
             continue
         folder = f"sys/bus/pci/devices/{match[1]}"
         vendor, device = text(texts, f"{folder}/vendor"), text(texts, f"{folder}/device").removeprefix("0x")
+        if vendor == "0x8086" and kind.startswith("0x1200"):
+            continue  # an NPU
         driver = re.search(r"^DRIVER=(\S+)", text(texts, f"{folder}/uevent"), re.MULTILINE)
         found.append(
             PciDevice(

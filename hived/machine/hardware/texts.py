@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 Texts = Mapping[str, str]
 """Path below the root, without the first slash (``proc/meminfo``), to what the file says."""
 
-_KIB = re.compile(r"^([^:\n]+):\s+(\d+) kB", re.MULTILINE)
+MOST = 1 << 60
+"""No number here is as great as that; one that is has been written by nobody who counted."""
+
+_KIB = re.compile(r"^([^:\n]+):\s+(\d{1,15}) kB", re.MULTILINE)
 
 
 def text(texts: Texts, path: str) -> str:
@@ -27,7 +30,7 @@ def whole(word: str) -> int | None:
         found = int(word.strip(), 0)
     except ValueError:
         return None
-    return found if found >= 0 else None
+    return found if 0 <= found < MOST else None
 
 
 def real(word: str) -> float | None:
@@ -36,7 +39,7 @@ def real(word: str) -> float | None:
         found = float(word.strip())
     except ValueError:
         return None
-    return found if 0.0 <= found < float("inf") else None
+    return found if 0.0 <= found < MOST else None
 
 
 def sizes(said: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hived.decisions.gpus import Signs, judge, merge, runs_on, troubles
+from hived.decisions.gpus import GIVEN_AWAY, Signs, judge, merge, runs_on, troubles
 from hived.machine.hardware.amd import understand_amd
 from hived.machine.hardware.bandwidth_table import Row, with_bandwidth
 from hived.machine.hardware.cpu import understand_cpu
@@ -66,6 +66,10 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     environment: dict[str, str] = {}
     """Variables that hide cards."""
+    listed_now: bool = True
+    """Whether llama-server was asked at this moment; else its list is of an earlier one."""
+    hurried: bool = False
+    """Whether a question had less time than a driver may take that was not loaded yet."""
     at: float | None = None
 
     def out(self, name: str) -> str:
@@ -88,7 +92,7 @@ def _mac(captured: Captured, table: Sequence[Row]) -> Hardware:
         captured.out("vm_stat"),
         captured.out("metal"),
     )
-    listed = understand_devices(captured.out("llama-server"))
+    listed = _listed(captured)
     gpus = _finished(merge([mac.gpus, listed.gpus]), Signs(), captured, table)
     return _whole(
         captured,
@@ -110,7 +114,7 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
     memory = understand_memory(captured.system, limits)
     devices = understand_pci(captured.cards)
     said = _nvidia(captured, memory)
-    listed = understand_devices(captured.out("llama-server"))
+    listed = _listed(captured)
     sources = [
         said.gpus,
         understand_slices(captured.out("nvidia-smi -L"), captured.out("nvidia-smi -q -x"), said.gpus),
@@ -129,7 +133,7 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
     ):
         # Something of NVIDIA's is here, and nobody can say what.
         gpus = (Gpu(vendor="nvidia", driver=loaded_driver(captured.cards), source="/dev"),)
-    gpus = _finished(gpus, signs, captured, table)
+    gpus = _finished(gpus, signs, captured, table, memory.total)
     system = understand_system(captured.system, captured.inside)
     return _whole(
         captured,
@@ -143,6 +147,14 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
             gpus=gpus if gpus or _could_tell(captured) else None,
         ),
     )
+
+
+def _listed(captured: Captured) -> Listed:
+    """Return what llama-server listed; of an earlier moment, what was free then is not said."""
+    listed = understand_devices(captured.out("llama-server"))
+    if captured.listed_now:
+        return listed
+    return replace(listed, gpus=tuple(replace(gpu, free=None) for gpu in listed.gpus))
 
 
 def _cpu(captured: Captured, limits: Limits) -> Cpu:
@@ -192,10 +204,13 @@ def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
         nvidia_why=f"{late} did not come back within its time" if late else WHY.get(error, error),
         nvidia_failing=tuple((address, WHY.get(word, word)) for address, word in said.failing),
         nvidia_late=bool(late),
+        nvidia_unasked=nvml.state == "asleep",
+        nvidia_hurried=captured.hurried and "late" in (nvml.state, smi.state),
         nvidia_devices=any(
             f"access/dev/{name}" in captured.cards for name in ("nvidiactl", "nvidia0", "dxg")
         ),
         too_old=listed.too_old,
+        listed_now=captured.listed_now,
     )
 
 
@@ -205,16 +220,18 @@ def _bare(device: PciDevice) -> Gpu:
         name=shown_name(device),
         vendor=device.vendor,
         pci=device.address,
-        driver=device.driver if device.vendor != "nvidia" or device.driver == "vfio-pci" else None,
+        driver=device.driver if device.vendor != "nvidia" or device.driver in GIVEN_AWAY else None,
         asleep=device.asleep,
         source="/sys/bus/pci",
     )
 
 
-def _finished(gpus: Sequence[Gpu], signs: Signs, captured: Captured, table: Sequence[Row]) -> tuple[Gpu, ...]:
+def _finished(
+    gpus: Sequence[Gpu], signs: Signs, captured: Captured, table: Sequence[Row], machine: int | None = None
+) -> tuple[Gpu, ...]:
     named = [replace(gpu, name=gpu.name[:LONGEST_NAME]) if gpu.name else gpu for gpu in gpus]
     judged = judge(named, signs, captured.environment)
-    return tuple(replace(with_bandwidth(table, gpu), observed_at=captured.at) for gpu in judged)
+    return tuple(replace(with_bandwidth(table, gpu, machine), observed_at=captured.at) for gpu in judged)
 
 
 def _could_tell(captured: Captured) -> bool:

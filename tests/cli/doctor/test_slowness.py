@@ -73,6 +73,13 @@ CASES: list[tuple[str, list[str], list[str]]] = [
 ]
 
 
+def test_no_more_is_said_of_a_gpu_than_that_none_is_known_to_be_usable() -> None:
+    (said,) = (
+        each for each in check_speed(loaded(offload=0.0), System(), "", ()) if each.check == "slow.cpu"
+    )
+    assert said.what == "o/m runs on the processor: no usable GPU is known here"
+
+
 @pytest.mark.parametrize(("found", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_each_machine_is_judged(found: list[str], expected: list[str]) -> None:
     assert found == expected

@@ -713,7 +713,7 @@ MACHINES: tuple[Machine, ...] = (
                 ),
             },
         ),
-        "CPU: AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory, not used: NVIDIA GeForce RTX 3090",
+        "CUDA: NVIDIA GeForce RTX 3090 (24 GiB), AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory",
     ),
     Machine(
         "two unlike cards, known from llama-server alone",

@@ -94,7 +94,9 @@ def test_an_older_nvidia_smi_is_asked_again_for_less(computer: Layout) -> None:
     captured = asked.everything()
     (gpu,) = understand(captured).gpus or ()
     assert (gpu.name, gpu.memory, gpu.compute) == ("Tesla K80", 11441 << 20, None)
-    (again,) = understand(asked.what_moves(captured)).gpus or ()
+    moved = asked.what_moves(captured)
+    assert (captured.listed_now, moved.listed_now) == (True, False)
+    (again,) = understand(moved).gpus or ()
     assert again.memory == gpu.memory
     assert run.count("nvidia-smi") == 5  # and each time it answered, who holds memory
 
@@ -120,6 +122,24 @@ def test_what_the_kernel_holds_is_left_behind_and_not_asked_again_while_it_is_th
     asked._left["nvml"] = 2**22 + 1  # it is gone
     run.answers["nvml_child"] = says(LIBRARY)
     assert asked.what_moves(again).replies["nvml"].state == "ok"
+
+
+def test_a_card_of_a_virtual_machine_that_sleeps_keeps_nobody_from_asking_the_others(
+    computer: Layout,
+) -> None:
+    given = {path.replace("01:00.0", "02:00.0"): said for path, said in ASLEEP.items()}
+    given["sys/bus/pci/devices/0000:02:00.0/uevent"] = "DRIVER=vfio-pci\n"
+    run = FakeRun({"collect": says(json.dumps(CARD | given)), "nvml_child": says(LIBRARY)})
+    assert asking(computer, run).everything().replies["nvml"].state == "ok"
+
+
+def test_graphics_of_the_processor_that_sleep_keep_nobody_from_asking(computer: Layout) -> None:
+    computer.program("~/path/llama-server")
+    own = {
+        path.replace("01:00.0", "00:02.0"): said.replace("0x10de", "0x8086") for path, said in ASLEEP.items()
+    }
+    run = FakeRun({"collect": says(json.dumps(own)), "llama-server": says("")})
+    assert asking(computer, run).everything().replies["llama-server"].state == "ok"
 
 
 def test_a_card_that_sleeps_is_not_woken_and_keeps_what_was_known(computer: Layout) -> None:
@@ -172,6 +192,29 @@ def test_whoever_gives_up_waits_no_longer(computer: Layout) -> None:
     done.join(10.0)
     assert not done.is_alive()
     never.set()
+
+
+def test_two_threads_take_turns(computer: Layout) -> None:
+    """One that nobody waits for any more may still be at it when the next one comes."""
+    both = threading.Barrier(2)
+    together: list[bool] = []
+
+    def meet() -> Done | None:
+        try:
+            both.wait(0.3)
+        except threading.BrokenBarrierError:
+            together.append(False)
+        else:
+            together.append(True)
+        return says("{}")
+
+    asked = asking(computer, FakeRun({"collect": meet}))
+    threads = [threading.Thread(target=asked.everything) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert together == [False, False]
 
 
 def test_what_runs_is_ended_when_it_is_given_up(computer: Layout) -> None:
@@ -242,6 +285,7 @@ def test_a_mac_is_asked_by_its_own_programs_and_then_for_what_moves(computer: La
     assert (run.count("vm_stat"), run.count("system_profiler")) == (2, 1)
     (gpu,) = hardware.gpus or ()
     assert (hardware.runs_on, gpu.memory, gpu.cores) == ("Metal", 11453251584, 10)
+    assert (run.count("sysctl"), run.count("metal_child")) == (2, 2)  # its owner may change what cards have
     assert hardware.memory.available == 200 * 16384
     assert hardware.power is not None
     assert hardware.power.mains
@@ -253,6 +297,24 @@ def test_what_differs_after_a_boot_or_another_driver_is_another_mark(computer: L
     assert asking(computer, run).mark() == before
     computer.file("/proc/driver/nvidia/version", "NVRM version: x")
     assert asking(computer, run).mark() != before
+
+
+def test_another_llama_server_is_another_mark(computer: Layout) -> None:
+    run = FakeRun({})
+    before = asking(computer, run).mark()
+    server = computer.program("~/path/llama-server")
+    installed = asking(computer, run).mark()
+    assert installed != before
+    os.utime(server, ns=(1, 1))
+    assert asking(computer, run).mark() not in (before, installed)
+
+
+def test_another_container_of_the_same_name_has_another_mark(computer: Layout, tmp_path: Path) -> None:
+    def mark(root: Path) -> str:
+        root.mkdir()
+        return Asking(computer.environment, root=str(root), run=FakeRun({}), darwin=False).mark()
+
+    assert mark(tmp_path / "a") != mark(tmp_path / "b")
 
 
 def test_the_kernels_files_are_read_by_a_process_of_their_own(computer: Layout) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hived.decisions.gpus import Signs, judge
 from hived.decisions.machine_line import summary
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.understanding import Captured, Reply, understand
@@ -15,8 +16,10 @@ from tests.machine.hardware.machines import (
     GIB,
     MACHINES,
     RADEON_7900,
+    STRIX,
     Machine,
     bus,
+    card,
     linux,
     nvml,
     nvml_card,
@@ -165,13 +168,29 @@ def test_the_rest_goes_on_where_one_card_is_lost() -> None:
         ),
         ("driver updated and not loaded (version mismatch)", "gpu.driver", "sudo reboot"),
         ("nvidia-smi that hangs", "gpu.driver", "sudo reboot"),
-        ("a driver too old for llama-server", "gpu.driver_old", "sudo ubuntu-drivers install"),
     ],
 )
 def test_what_is_wrong_has_its_code_and_its_command(name: str, code: str, hint: str) -> None:
     hardware = known(name)
     assert hardware.runs_on == "CPU"
     assert [(each.code, each.hint) for each in hardware.problems] == [(code, hint)]
+
+
+def test_a_driver_too_old_for_llama_server_is_told_and_the_card_is_there_for_other_servers() -> None:
+    hardware = known("a driver too old for llama-server")
+    assert hardware.runs_on == "CUDA"
+    assert [(each.code, each.hint) for each in hardware.problems] == [
+        ("gpu.driver_old", "sudo ubuntu-drivers install")
+    ]
+
+
+def test_a_container_that_was_not_given_the_card_has_no_driver_that_is_too_old() -> None:
+    captured = BY_NAME["container without --gpus on a machine with a card"].captured
+    replies = captured.replies | {
+        "llama-server": told("CUDA driver version is insufficient for CUDA runtime version\n")
+    }
+    hardware = understand(msgspec.structs.replace(captured, replies=replies))
+    assert [each.code for each in hardware.problems] == ["gpu.not_passed"]
 
 
 def test_a_laptops_card_is_left_asleep_and_not_called_broken() -> None:
@@ -254,12 +273,29 @@ def test_a_card_of_amds_that_a_container_was_not_given() -> None:
     ]
 
 
+def test_a_card_that_a_server_lists_is_not_called_out_of_reach() -> None:
+    line = "Vulkan0: AMD Radeon RX 7900 XTX (RADV NAVI31) (24560 MiB, 24000 MiB free)"
+    said = {"llama-server": told(f"Available devices:\n  {line}\n")}
+    denied = {**RADEON_7900, "access/dev/kfd": "denied"}
+    assert [each.code for each in understand(linux(plain(), denied)).problems] == ["gpu.permission"]
+    hardware = understand(linux(plain(), denied, said))
+    assert (hardware.problems, [gpu.usable for gpu in hardware.gpus or ()]) == ((), [True])
+
+
 def test_a_card_that_was_given_to_a_virtual_machine_is_not_called_broken() -> None:
     given = bus(
         "0000:01:00.0", "0x10de", "0x2204", name="GA102 [GeForce RTX 3090]", uevent="DRIVER=vfio-pci\n"
     )
     hardware = understand(linux(plain(), given, {"nvml": told('{"error": "LIBRARY_NOT_FOUND"}')}))
     assert (hardware.runs_on, hardware.problems) == ("CPU", ())
+    assert [gpu.usable for gpu in hardware.gpus or ()] == [False]
+
+
+def test_a_card_that_nobody_asked_since_another_sleeps_is_unknown() -> None:
+    folder = "sys/bus/pci/devices/0000:02:00.0"
+    pair = ON_BUS | bus("0000:02:00.0", "0x10de", "0x2204") | {f"{folder}/power/runtime_status": "suspended"}
+    gpus = understand(linux(plain(), pair, {"nvml": Reply(state="asleep")})).gpus or ()
+    assert [(gpu.asleep, gpu.usable, gpu.fault) for gpu in gpus[:1]] == [(False, None, None)]
 
 
 def test_a_mask_hides_cards() -> None:
@@ -286,6 +322,136 @@ def test_a_mask_hides_cards() -> None:
     assert hidden.runs_on == "CPU"
 
 
+DEAD = told('{"error": "DRIVER_NOT_LOADED"}')
+LISTED = told("Available devices:\n  CUDA0: NVIDIA GeForce RTX 3090 (24135 MiB, 23700 MiB free)\n")
+ON_BUS = bus("0000:01:00.0", "0x10de", "0x2204", name="GA102 [GeForce RTX 3090]")
+
+
+@pytest.mark.parametrize("reply", [DEAD, Reply(state="late", why="it took longer than 5.0 s")])
+def test_a_driver_that_dies_later_is_not_hidden_by_what_llama_server_listed_before(reply: Reply) -> None:
+    replies = {"nvml": reply, "llama-server": LISTED}
+    (gpu,) = understand(linux(plain(), ON_BUS, replies, listed_now=False)).gpus or ()
+    assert (gpu.usable, gpu.fault.code if gpu.fault else None) == (False, "gpu.driver")
+    (gpu,) = understand(linux(plain(), ON_BUS, replies)).gpus or ()
+    assert (gpu.usable, gpu.fault) == (True, None)  # llama-server found it just now
+
+
+def test_what_was_free_when_llama_server_was_asked_is_not_said_later() -> None:
+    replies = {"llama-server": LISTED}
+    (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
+    assert gpu.free == 23700 << 20
+    (gpu,) = understand(linux(plain(), {}, replies, listed_now=False)).gpus or ()
+    assert (gpu.free, gpu.memory, gpu.usable) == (None, 24135 << 20, True)
+
+
+def test_a_slice_that_llama_server_lists_too_is_there_once() -> None:
+    captured = BY_NAME["A100 in slices (MIG)"].captured
+    listed = told(
+        "Available devices:\n  CUDA0: NVIDIA A100-SXM4-80GB MIG 1g.20gb (19968 MiB, 19000 MiB free)\n"
+    )
+    gpus = understand(msgspec.structs.replace(captured, replies=captured.replies | {"llama-server": listed}))
+    assert [gpu.backends for gpu in gpus.gpus or ()] == [(), ("CUDA0",), ()]
+
+
+def test_a_driver_that_was_given_little_time_is_unknown_unless_the_kernel_holds_it() -> None:
+    late = {"nvml": Reply(state="late", why="it took longer than 1.4 s")}
+    (gpu,) = understand(linux(plain(), ON_BUS, late, hurried=True)).gpus or ()
+    assert (gpu.usable, gpu.fault) == (None, None)
+    stuck = {"nvml": Reply(state="stuck", why="it hangs in the kernel (process 77)", left=77)}
+    (gpu,) = understand(linux(plain(), ON_BUS, stuck, hurried=True)).gpus or ()
+    assert (gpu.usable, gpu.fault.code if gpu.fault else None) == (False, "gpu.driver")
+
+
+def test_an_npu_is_no_graphics() -> None:
+    npu = bus("0000:00:0b.0", "0x8086", "0x7d1d", kind="0x120000", name="Meteor Lake NPU")
+    assert understand(linux(plain(), npu)).gpus == ()
+
+
+def test_a_card_beside_a_processor_with_graphics_of_its_own_is_a_card() -> None:
+    files = plain(STRIX, "avx2 avx512f avx512_vnni")
+    (gpu,) = understand(linux(files, RADEON_7900)).gpus or ()
+    assert (gpu.kind, gpu.shared, gpu.memory) == ("discrete", False, 25753026560)
+    assert gpu.name == "Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M"
+
+
+def test_a_card_of_intels_that_sleeps_is_not_taken_for_the_processors_own() -> None:
+    arc = bus("0000:03:00.0", "0x8086", "0x56a0", name="DG2 [Arc A770]")
+    arc |= {"sys/bus/pci/devices/0000:03:00.0/power/runtime_status": "suspended"}
+    (gpu,) = understand(linux(plain(), arc | card(1, "0000:03:00.0", "0x8086", "i915"))).gpus or ()
+    assert (gpu.asleep, gpu.kind, gpu.shared, gpu.usable) == (True, None, False, None)
+
+
+def test_an_integrated_card_that_is_lost_is_not_well() -> None:
+    lost: dict[str, object] = {
+        "name": "NVIDIA GB10",
+        "pci": "0000000F:01:00.0",
+        "errors": {"memory": "GPU_IS_LOST"},
+    }
+    row = smi_fields(
+        {
+            "index": "0",
+            "name": "NVIDIA GB10",
+            "memory.total": "[GPU is lost]",
+            "pci.bus_id": "0000000F:01:00.0",
+        }
+    )
+    for replies in (nvml(lost), smi(row)):
+        (gpu,) = understand(linux(plain(), {}, replies)).gpus or ()
+        assert (gpu.memory, gpu.usable, gpu.fault.code if gpu.fault else None) == (None, False, "gpu.driver")
+
+
+def seen_by(mask: dict[str, str], *gpus: Gpu) -> list[bool | None]:
+    return [gpu.visible for gpu in judge(gpus, Signs(), mask)]
+
+
+def test_a_mask_is_taken_for_no_more_than_it_says() -> None:
+    amd, other = (Gpu(vendor="amd", pci=f"0000:0{n}:00.0", uuid=f"{n}eadbeef0000000{n}") for n in (1, 2))
+    assert seen_by({"ROCR_VISIBLE_DEVICES": "GPU-1EADBEEF00000001"}, amd, other) == [True, False]
+    assert seen_by({"HIP_VISIBLE_DEVICES": "0"}, amd, other) == [True, False]
+    relative = {"ROCR_VISIBLE_DEVICES": "0,1", "HIP_VISIBLE_DEVICES": "0"}
+    assert seen_by(relative, amd, other) == [None, None]
+    intel, more = (Gpu(vendor="intel", pci=f"0000:0{n}:00.0") for n in (3, 4))
+    assert seen_by({"GGML_VK_VISIBLE_DEVICES": "0"}, intel, more) == [True, False]
+    assert seen_by({"GGML_VK_VISIBLE_DEVICES": "0"}, intel, amd) == [None, True]
+    nvidia = Gpu(vendor="nvidia", pci="0000:01:00.0", uuid="GPU-1")
+    part = Gpu(vendor="nvidia", kind="slice", uuid="MIG-1")
+    assert seen_by({"CUDA_VISIBLE_DEVICES": "0"}, nvidia, part) == [None, None]
+    assert seen_by({"CUDA_VISIBLE_DEVICES": "²"}, nvidia) == [False]
+
+
+LONG = "9" * 5000
+"""More digits than Python turns into a number."""
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"proc/meminfo": f"MemTotal: {LONG} kB"}, {}),
+        (
+            {"sys/class/kfd/kfd/topology/nodes/1/properties": f"gfx_target_version {LONG}"}
+            | card(1, "0000:03:00.0", "0x1002", "amdgpu"),
+            {},
+        ),
+        (card(1, "0000:03:00.0", "0x1002", "amdgpu", mem_info_vram_total="9" * 30), {}),
+        ({}, {"llama-server": f"  CUDA0: x ({LONG} MiB, 1 MiB free)"}),
+        ({}, {"nvidia-smi": smi_fields({"index": "0", "memory.total": "1e308"})}),
+        ({}, {"nvml": f'{{"devices": [{{"processes": {{"{LONG}": 1}}}}]}}'}),
+    ],
+)
+def test_a_number_that_nobody_counted_breaks_nothing(files: dict[str, str], said: dict[str, str]) -> None:
+    hardware = understand(linux(files, files, {name: told(out) for name, out in said.items()}), TABLE)
+    assert msgspec.msgpack.encode(hardware)
+
+
+def test_a_limit_of_a_container_makes_no_other_card_of_one_that_has_the_machines_memory() -> None:
+    captured = BY_NAME["Jetson Orin Nano"].captured
+    limit = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": str(2 * GIB)}
+    limited = msgspec.structs.replace(captured, system=captured.system | limit, inside="docker")
+    (free,), (bound,) = (understand(each, TABLE).gpus or () for each in (captured, limited))
+    assert (free.bandwidth is not None, bound.memory) == (True, 2 * GIB)
+    assert bound.bandwidth == free.bandwidth
+
+
 noise = st.text(max_size=200) | st.sampled_from(
     [
         "0x10de",
@@ -297,6 +463,11 @@ noise = st.text(max_size=200) | st.sampled_from(
         '{"devices": [{"memory": {}}]}',
         "<gpu/>",
         "MemTotal: 0 kB",
+        f"MemTotal: {'9' * 5000} kB",
+        f"  CUDA0: x ({'9' * 5000} MiB, 1 MiB free)",
+        f"gfx_target_version {'9' * 5000}",
+        f"Pages free: {'9' * 5000}.",
+        "9" * 30,
     ]
 )
 paths = st.sampled_from(
