@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from hived.decisions.cadence import backoff
@@ -92,6 +94,25 @@ def _gpu_at_rest(gpu: Gpu) -> Gpu:
         link=replace(link, generation=None, width=None) if link else Link(),
         observed_at=None,
     )
+
+
+_NO_MODEL_RUNS = frozenset({"gpu.driver", "gpu.permission", "gpu.not_passed"})
+"""Faults that say of a card that no model runs on it."""
+
+
+def told(hardware: Hardware, endpoints: Iterable[Endpoint]) -> tuple[Fault, ...]:
+    """Return what is wrong with this machine, without what a server's own word refutes.
+
+    A server may be allowed what hived is not, and may have come to its card before the driver died: where
+    there is one card, and a model of this device is loaded on it (Ollama's ``/api/ps``), that card works.
+    """
+    works = len(hardware.gpus or ()) == 1 and any(
+        model.state == "loaded" and (model.offload or 0.0) > 0.0 and model.locality in (None, "device")
+        for endpoint in endpoints
+        if endpoint.locality == "device" and endpoint.state in CALLABLE
+        for model in endpoint.models or ()
+    )
+    return tuple(each for each in hardware.problems if not (works and each.code in _NO_MODEL_RUNS))
 
 
 def on_cpu(endpoint: Endpoint, kind: ProviderKind, hardware: Hardware | None) -> tuple[Fault, ...]:

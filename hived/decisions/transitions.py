@@ -14,7 +14,7 @@ import msgspec
 from hived.decisions.absence import why_down
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.configured import is_in_use, missing_models
-from hived.decisions.hardware import is_news, on_cpu
+from hived.decisions.hardware import is_news, on_cpu, told
 from hived.decisions.locks import locked
 from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
 from hived_client.resolution import fault_fields
@@ -188,7 +188,7 @@ def problems(world: World) -> tuple[Fault, ...]:
         found.append(world.configuration.error)
     if world.configuration is not None:
         found += world.configuration.problems
-    found += world.hardware.problems if world.hardware is not None else ()
+    found += told(world.hardware, world.endpoints) if world.hardware is not None else ()
     for endpoint in world.endpoints:
         wanted = endpoint.source not in GUESSED or is_in_use(endpoint)
         if wanted and endpoint.reason is not None and not endpoint.reason.retryable:

@@ -9,7 +9,8 @@ from hived.decisions.changes import changes
 from hived.decisions.hardware import LAST_RETRY, LOADING, WATCHED, is_news, next_look, retry_after
 from hived.decisions.transitions import equip, problems
 from hived.machine.hardware.understanding import understand
-from hived_client.vocabulary.hardware import Hardware
+from hived_client.vocabulary.faults import fault
+from hived_client.vocabulary.hardware import Gpu, Hardware
 from hived_client.vocabulary.world import Locality, Model, World
 from tests.client.worlds import endpoint, world
 from tests.machine.hardware.machines import linux, nvml, nvml_card, plain
@@ -114,3 +115,25 @@ def test_what_is_wrong_with_a_card_is_a_problem_of_the_world() -> None:
         )
     )
     assert [each.code for each in equip(World(generation=1), broken).problems] == ["gpu.driver"]
+
+
+@pytest.mark.parametrize(
+    ("offload", "locality", "cards", "said"),
+    [
+        (1.0, "device", 1, []),
+        (0.4, None, 1, []),
+        (0.0, "device", 1, ["gpu.permission"]),
+        (None, "device", 1, ["gpu.permission"]),
+        (1.0, "lan", 1, ["gpu.permission"]),  # the card of another machine
+        (1.0, "device", 2, ["gpu.permission"]),  # which of the two it is, nobody knows
+    ],
+)
+def test_a_model_on_the_only_card_refutes_that_none_runs_there(
+    offload: float | None, locality: Locality | None, cards: int, said: list[str]
+) -> None:
+    denied = fault("gpu.permission", path="/dev/kfd", user="me")
+    card = Gpu(name="Radeon RX 7900 XTX", vendor="amd", usable=False, fault=denied)
+    closed = replace(NONE, gpus=(card,) * cards, problems=(denied,))
+    model = Model(name="m", state="loaded", offload=offload, locality=locality)
+    one = world(endpoint("ollama", "ollama", model))
+    assert [each.code for each in problems(equip(one, closed)) if each.code == "gpu.permission"] == said

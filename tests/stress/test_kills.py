@@ -91,6 +91,7 @@ KEPT = {
     "run/v1/beat",
     "run/v1/lock",
     "run/v1/snapshot",
+    "state/hived/hardware",
     "state/hived/last-known",
 }
 """What a daemon leaves when it ends in good order, and nothing else may be there."""

@@ -161,7 +161,8 @@ def _speed(facts: Mapping[str, object]) -> Iterator[Finding]:
     for name, thing in (("hardware", hardware), ("memory", system), ("folders of models", models)):
         yield from _missing(f"slow.{name.split()[0]}", f"the {name}", thing)
     if not isinstance(hardware, Missing):
-        yield from check_hardware(hardware if isinstance(hardware, Hardware) else None)
+        endpoints = world.endpoints if isinstance(world, World) else ()
+        yield from check_hardware(hardware if isinstance(hardware, Hardware) else None, endpoints)
     card = best_gpu(hardware if isinstance(hardware, Hardware) else None)
     yield from check_speed(
         world if isinstance(world, World) else World(generation=0),

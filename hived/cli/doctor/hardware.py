@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hived.cli.doctor.findings import Finding, note, of_fault, ok, unknown, warn
+from hived.decisions.hardware import told
 from hived.decisions.machine_line import summary
+from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.hardware import Hardware
+from hived_client.vocabulary.world import Endpoint
 
 
-def check_hardware(hardware: Hardware | None) -> list[Finding]:
-    """Judge what is known of this machine; ``None``: nobody has looked yet."""
+def check_hardware(hardware: Hardware | None, endpoints: Sequence[Endpoint] = ()) -> list[Finding]:
+    """Judge what is known of this machine; ``None``: nobody has looked yet. ``endpoints`` may know better."""
     if hardware is None:
         return [unknown("hardware", "what models will run on", "hived has not looked at this machine yet")]
-    return [ok("hardware", summary(hardware), brief=True), *_findings(hardware)]
+    return [ok("hardware", summary(hardware), brief=True), *_findings(hardware, told(hardware, endpoints))]
 
 
-def _findings(hardware: Hardware) -> Iterator[Finding]:
-    for problem in hardware.problems:
+def _findings(hardware: Hardware, problems: Sequence[Fault]) -> Iterator[Finding]:
+    for problem in problems:
         yield of_fault(problem, "warn")
-    told = {each.code for each in hardware.problems}
+    codes = {each.code for each in hardware.problems}
     for probe in hardware.probes:
-        if probe.state in ("late", "stuck") and "gpu.driver" not in told:
+        if probe.state in ("late", "stuck") and "gpu.driver" not in codes:
             yield warn(
                 "hardware.silent", f"{probe.name} does not answer: {probe.why}", "hived hardware --again"
             )
