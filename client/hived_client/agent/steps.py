@@ -56,7 +56,8 @@ async def run_step(
                 result = await _call(mine, call, agent.tool_seconds)
             messages.append(tool_result(call, result))
         missing = [key for key in node.required if key not in outputs]
-        if node.output_keys and not missing:
+        # Where all may be left out, one that calls a tool first has not decided yet: it is shown what came.
+        if node.output_keys and not missing and (outputs or not reply.tool_calls):
             return Done(outputs=outputs, turns=turn, repaired=repaired)
         if reply.tool_calls:
             continue
