@@ -325,6 +325,20 @@ def test_what_is_no_name_of_a_host_is_no_crash(host: str) -> None:
     assert connect(Connect(host, 80, 1.0)) in (NO_NAME, "Name or service not known")
 
 
+def test_a_name_that_is_looked_up_for_long_costs_no_more_than_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def look_up(*_: object) -> list[object]:
+        answered.wait(2.0)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert connect(Connect("gpu", 80, 0.05)) == "no connection within 0.05 s"
+    answered.set()
+
+
 def test_the_daemon_is_started_where_this_environment_says(
     where: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -350,10 +349,8 @@ def _why(plan: Plan) -> Exception | None:
 
 def _refuses(target: Target) -> bool:
     """Tell whether nobody listens there: one connection, closed at once."""
-    try:
-        socket.create_connection(address(target.api_base), CONNECT).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
+    from hived_client.doors.ask import REFUSED, Connect
+    from hived_client.doors.sync import connect
+
+    host, port = address(target.api_base)
+    return connect(Connect(host, port, CONNECT)) == REFUSED
