@@ -142,3 +142,12 @@ def said() -> Callable[[Agent, Node, dict[str, Any]], tuple[str, str]]:
         return system["content"], user["content"]
 
     return texts
+
+
+@pytest.mark.parametrize("given", ["a\udcffb", ["a\udcffb"]])
+def test_half_a_character_in_what_a_step_is_given_is_written_as_its_number(given: object) -> None:
+    agent = Agent(name="a", folder="/", nodes=(), entry="", identity="I\ud800")
+    said = [each["content"] for each in opening(agent, Node(id="n"), {"query": given})]
+    assert "I\\ud800" in said[0]
+    assert "a\\udcffb" in said[1]
+    assert "".join(said).isascii()
