@@ -325,6 +325,18 @@ def test_what_is_no_name_of_a_host_is_no_crash(host: str) -> None:
     assert connect(Connect(host, 80, 1.0)) in (NO_NAME, "Name or service not known")
 
 
+def test_out_of_descriptors_a_connection_is_unavailable(
+    daemon: FakeDaemon, where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as full:
+        full.setattr(socket, "socket", none_left)
+        with pytest.raises(Unavailable, match="Too many open files"):
+            Connection(where, 1.0)
+
+
 def test_a_name_that_is_looked_up_for_long_costs_no_more_than_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -62,7 +62,10 @@ class Connection:
             check_folder(os.path.dirname(places.socket))
         except FileNotFoundError as error:
             raise Unavailable(fault("daemon.not_running")) from error
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise _unreachable(error) from error
         try:
             self._socket.settimeout(timeout)
             self._socket.connect(places.socket)
