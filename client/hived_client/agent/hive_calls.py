@@ -79,7 +79,9 @@ class Attended:
             return self._litellm.completion(**call.kwargs)
         except Exception as error:
             found = call.final() or (_why(plan) if call.gone else None)
-            raise found or error from error
+            if found is None:
+                raise
+            raise found from error
         finally:
             if call.client is not None and not kwargs.get("stream"):
                 call.client.close()
@@ -97,7 +99,10 @@ class Attended:
             streams = bool(kwargs.get("stream")) and hasattr(answer, "__aiter__")
             return _Stream(answer, call) if streams else answer
         except Exception as error:
-            raise await call.judged(error) from error
+            found = await call.judged(error)
+            if found is error:
+                raise
+            raise found from error
         finally:
             if not streams:
                 await call.close()
@@ -204,7 +209,10 @@ class _Stream:
             async for chunk in self._inner:
                 yield chunk
         except Exception as error:
-            raise await self._call.judged(error) from error
+            found = await self._call.judged(error)
+            if found is error:
+                raise
+            raise found from error
         finally:
             await self._call.close()
 
