@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def lines(variables: Variables, shell: str) -> list[str]:
     """Return one assignment a line; a key is taken from the variable that holds it, and never printed."""
     pairs = [(name, shlex.quote(shown(value))) for name, value in variables.values.items()]
-    if variables.key_ref is not None:
+    if variables.key_ref is not None and "OPENAI_API_KEY" not in variables.values:
         pairs.append(("OPENAI_API_KEY", f'"${variables.key_ref}"'))
     form = {"sh": "export {}={}", "fish": "set -gx {} {}", "csh": "setenv {} {}"}[shell]
     return [form.format(name, value) for name, value in pairs]

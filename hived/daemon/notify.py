@@ -14,6 +14,7 @@ import msgspec
 
 from hived_client.doors.launch import NOTIFY_FD, Report
 from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.services import AGENT
 
 
 class Notifier:
@@ -83,7 +84,8 @@ def managed_by(environment: Mapping[str, str]) -> str:
     # A shell that a unit started (a terminal's, say) has the unit's INVOCATION_ID too: it proves nothing.
     if environment.get("NOTIFY_SOCKET") or environment.get("SYSTEMD_EXEC_PID") == str(os.getpid()):
         return "systemd"
-    if environment.get("XPC_SERVICE_NAME", "0") not in ("0", ""):
+    # An editor that launchd has started has a name there too, and so has every terminal in it.
+    if environment.get("XPC_SERVICE_NAME", "").startswith(AGENT):
         return "launchd"
     return "foreground"
 

@@ -15,17 +15,17 @@ from hived_client.vocabulary.services import PLACES, environment_lines
 
 NAMES = frozenset(
     (
-        *("OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_API_BASE"),
         *("LM_STUDIO_API_BASE", "LM_STUDIO_API_KEY"),
-        *("HOSTED_VLLM_API_BASE", "HOSTED_VLLM_API_KEY", "VLLM_API_BASE", "VLLM_API_KEY"),
-        *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE"),
+        *("HOSTED_VLLM_API_BASE", "HOSTED_VLLM_API_KEY"),
+        *("HF_TOKEN", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE"),
         *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
-        *("CUDA_VISIBLE_DEVICES", "WSL_DISTRO_NAME"),
+        *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+        *("HSA_OVERRIDE_GFX_VERSION", "WSL_DISTRO_NAME"),
     )
 )
 """Variables that hived, or the servers that it starts, go by."""
 
-PREFIXES = ("LLAMA_ARG_", "HIVED_")
+PREFIXES = ("LLAMA_ARG_", "OLLAMA_", "VLLM_", "HIVED_")
 
 NOT_HIS = frozenset((*PLACES, "HIVED_MANAGED_BY", "HIVED_NOTIFY_FD"))
 """Those that are settled otherwise, or concern one process only."""

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from hived.cli.env import lines
 from hived_client.agent.variables import variables_of
 from hived_client.resolution import Target
 from tests.cli.words import hived
@@ -53,11 +55,25 @@ def test_ollama_is_named_in_everybodys_way() -> None:
 
 
 def test_a_key_is_named_and_never_copied() -> None:
-    variables = variables_of(LAB, {})
+    variables = variables_of(LAB, {"LAB_KEY": "sk-secret"})
     assert variables.key_ref == "LAB_KEY"
     assert "OPENAI_API_KEY" not in variables.values
     assert "secret" not in repr(variables)
     assert variables.values["HOSTED_VLLM_API_BASE"] == "http://10.0.0.7:8000/v1"
+
+
+@pytest.mark.parametrize("key", [None, "sk-no-key-required"])
+def test_where_the_servers_key_is_not_set_it_gets_none_and_not_another_servers(
+    key: str | None,
+) -> None:
+    here = {"OPENAI_API_KEY": "sk-real"}
+    keyless = msgspec.structs.replace(LAB, api_key=key)
+    variables = variables_of(keyless, here)
+    assert variables.key_ref == "LAB_KEY"
+    assert [line for line in lines(variables, "csh") if "API_KEY" in line] == [
+        "setenv OPENAI_API_KEY sk-no-key-required"
+    ]
+    assert (here | variables.values)["OPENAI_API_KEY"] == "sk-no-key-required"
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,32 @@ def test_what_is_no_name_of_a_host_is_no_crash(host: str) -> None:
     assert connect(Connect(host, 80, 1.0)) in (NO_NAME, "Name or service not known")
 
 
+def test_out_of_descriptors_a_connection_is_unavailable(
+    daemon: FakeDaemon, where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as full:
+        full.setattr(socket, "socket", none_left)
+        with pytest.raises(Unavailable, match="Too many open files"):
+            Connection(where, 1.0)
+
+
+def test_a_name_that_is_looked_up_for_long_costs_no_more_than_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def look_up(*_: object) -> list[object]:
+        answered.wait(2.0)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert connect(Connect("gpu", 80, 0.05)) == "no connection within 0.05 s"
+    answered.set()
+
+
 def test_the_daemon_is_started_where_this_environment_says(
     where: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,9 @@ def test_an_abstract_address_and_a_manager_that_has_gone(home: Path) -> None:
         ({"SYSTEMD_EXEC_PID": "own"}, "systemd"),
         ({"INVOCATION_ID": "a terminal's", "SYSTEMD_EXEC_PID": "1"}, "foreground"),
         ({"XPC_SERVICE_NAME": "dev.hive.hived"}, "launchd"),
+        ({"XPC_SERVICE_NAME": "dev.hive.hived-0123abcd"}, "launchd"),
         ({"XPC_SERVICE_NAME": "0"}, "foreground"),
+        ({"XPC_SERVICE_NAME": "application.com.vscodium.1"}, "foreground"),
         ({"HIVED_MANAGED_BY": "client", "INVOCATION_ID": "x"}, "client"),
     ],
 )

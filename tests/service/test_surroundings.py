@@ -75,3 +75,14 @@ def test_no_file_breaks_the_reading(text: str) -> None:
 
 def test_bytes_that_are_no_text_are_left_out() -> None:
     assert read_environment_file(environment_file({"A": "\udcff", "B": "b"}).decode()) == {"B": "b"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "OLLAMA_KEEP_ALIVE", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_HOST", "VLLM_USE_V1"),
+        *("VLLM_API_KEY", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION"),
+    ],
+)
+def test_what_the_servers_that_are_started_go_by_is_taken_along(name: str) -> None:
+    assert variables_of({name: "1", "HTTP_PROXY": "http://proxy"}) == {name: "1"}

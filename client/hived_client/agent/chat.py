@@ -108,7 +108,9 @@ class Chat:
         target = turn.target
         url = target.api_base.rstrip("/") + turn.dialect.path
         body = turn.dialect.body(target.name, turn.request, target.extra)
-        headers = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
+        # As bytes: httpx writes text as ASCII only, and a key is whatever somebody has pasted.
+        key = (target.api_key or "").encode("utf-8", "surrogatepass")
+        headers = {b"Authorization": b"Bearer " + key} if key else {}
         turn.heard_at = anyio.current_time()
         try:
             async with self._client(url).stream("POST", url, json=body, headers=headers) as response:

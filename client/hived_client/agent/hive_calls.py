@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -80,7 +79,9 @@ class Attended:
             return self._litellm.completion(**call.kwargs)
         except Exception as error:
             found = call.final() or (_why(plan) if call.gone else None)
-            raise found or error from error
+            if found is None:
+                raise
+            raise found from error
         finally:
             if call.client is not None and not kwargs.get("stream"):
                 call.client.close()
@@ -98,7 +99,10 @@ class Attended:
             streams = bool(kwargs.get("stream")) and hasattr(answer, "__aiter__")
             return _Stream(answer, call) if streams else answer
         except Exception as error:
-            raise await call.judged(error) from error
+            found = await call.judged(error)
+            if found is error:
+                raise
+            raise found from error
         finally:
             if not streams:
                 await call.close()
@@ -205,7 +209,10 @@ class _Stream:
             async for chunk in self._inner:
                 yield chunk
         except Exception as error:
-            raise await self._call.judged(error) from error
+            found = await self._call.judged(error)
+            if found is error:
+                raise
+            raise found from error
         finally:
             await self._call.close()
 
@@ -350,10 +357,8 @@ def _why(plan: Plan) -> Exception | None:
 
 def _refuses(target: Target) -> bool:
     """Tell whether nobody listens there: one connection, closed at once."""
-    try:
-        socket.create_connection(address(target.api_base), CONNECT).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
+    from hived_client.doors.ask import REFUSED, Connect
+    from hived_client.doors.sync import connect
+
+    host, port = address(target.api_base)
+    return connect(Connect(host, port, CONNECT)) == REFUSED

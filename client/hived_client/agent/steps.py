@@ -13,7 +13,7 @@ import msgspec
 
 from hived_client.agent.folder import Agent, Node
 from hived_client.agent.tools import AgentTool, call_tool
-from hived_client.agent.words import Reply, Request, ToolCall, read_arguments, tool_result
+from hived_client.agent.words import Reply, Request, ToolCall, legible, read_arguments, tool_result
 from hived_client.vocabulary.faults import Fault, fault
 
 SET_OUTPUT = "set_output"
@@ -56,7 +56,8 @@ async def run_step(
                 result = await _call(mine, call, agent.tool_seconds)
             messages.append(tool_result(call, result))
         missing = [key for key in node.required if key not in outputs]
-        if node.output_keys and not missing:
+        # Where all may be left out, one that calls a tool first has not decided yet: it is shown what came.
+        if node.output_keys and not missing and (outputs or not reply.tool_calls):
             return Done(outputs=outputs, turns=turn, repaired=repaired)
         if reply.tool_calls:
             continue
@@ -86,7 +87,7 @@ def opening(agent: Agent, node: Node, memory: Mapping[str, Any]) -> list[Mapping
         parts.append(
             f"When you have them, give the outputs by calling {SET_OUTPUT} once for each of: {keys}."
         )
-    system = "\n\n".join(part.strip() for part in parts if part and part.strip())
+    system = legible("\n\n".join(part.strip() for part in parts if part and part.strip()))
     given = (
         {key: memory[key] for key in node.input_keys if key in memory} if node.input_keys else dict(memory)
     )
@@ -144,4 +145,9 @@ def _reminder(missing: Sequence[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+    if isinstance(value, str):
+        return legible(value)
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except (TypeError, ValueError, RecursionError):
+        return legible(str(value))

@@ -19,7 +19,7 @@ import msgspec
 
 from hived_client.agent.folder import AgentUnusable
 from hived_client.agent.post import run_aside
-from hived_client.agent.words import read_arguments
+from hived_client.agent.words import legible, read_arguments
 from hived_client.vocabulary.faults import fault
 
 MOST_RESULT = 200_000
@@ -74,9 +74,9 @@ async def call_tool(tool: AgentTool, arguments: str, seconds: float | None = Non
         with anyio.move_on_after(seconds):
             result = await _result(tool, given)
             content = getattr(result, "content", result)  # Hive's ToolResult
-            return (content if isinstance(content, str) else _json(content))[:MOST_RESULT]
+            return legible(content if isinstance(content, str) else _json(content))[:MOST_RESULT]
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the model is told, whatever it is
-        return _json({"error": f"{type(error).__name__}: {error}"})
+        return legible(_json({"error": f"{type(error).__name__}: {error}"}))
     return _json({"error": f"it took longer than {seconds:g} s"})
 
 

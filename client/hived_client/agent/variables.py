@@ -15,6 +15,7 @@ from hived_client.resolution import Target
 from hived_client.vocabulary.kinds import address, root_url
 
 _BASES = {"hosted_vllm": "HOSTED_VLLM_API_BASE", "lm_studio": "LM_STUDIO_API_BASE"}
+_NO_KEY = "sk-no-key-required"
 
 
 class Variables(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +47,13 @@ def variables_of(target: Target, environment: Mapping[str, str]) -> Variables:
         values |= {"OLLAMA_HOST": root, "OLLAMA_API_BASE": root}
     bypassed = _bypassing(environment.get("NO_PROXY") or environment.get("no_proxy") or "", host)
     values |= {"NO_PROXY": bypassed, "no_proxy": bypassed}
-    keyed = target.key_ref is not None
-    if not keyed:
+    if target.key_ref is None:
         # Their libraries insist on a key; the servers want none.
-        values["OPENAI_API_KEY"] = target.api_key or "sk-no-key-required"
-    return Variables(values=values, key_ref=target.key_ref if keyed else None)
+        values["OPENAI_API_KEY"] = target.api_key or _NO_KEY
+    elif not environment.get(target.key_ref):
+        # Left out, the key that is there for OpenAI would be sent to this server.
+        values["OPENAI_API_KEY"] = _NO_KEY
+    return Variables(values=values, key_ref=target.key_ref)
 
 
 def _bypassing(present: str, host: str) -> str:

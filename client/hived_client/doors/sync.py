@@ -1,4 +1,4 @@
-"""The blocking client: no event loop, no threads, one deadline a call."""
+"""The blocking client: no event loop, one deadline a call, and no thread but to look up a host's name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class Connection:
             check_folder(os.path.dirname(places.socket))
         except FileNotFoundError as error:
             raise Unavailable(fault("daemon.not_running")) from error
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise _unreachable(error) from error
         try:
             self._socket.settimeout(timeout)
             self._socket.connect(places.socket)
@@ -390,6 +393,35 @@ class Client:
 
 def connect(step: Connect) -> str | None:
     """Open a TCP connection and close it; return why it failed."""
+    return _connect(step) if _is_number(step.host) else _connect_to_name(step)
+
+
+def _connect_to_name(step: Connect) -> str | None:
+    """Connect within the time for all: a look-up has no deadline, and each address that it finds its own."""
+    import threading
+
+    said: list[str | None] = []
+    thread = threading.Thread(target=lambda: said.append(_connect(step)), name="connect", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return "no thread is left to look up its name"
+    thread.join(step.timeout)
+    return said[0] if said else f"no connection within {step.timeout:g} s"
+
+
+def _is_number(host: str) -> bool:
+    """Tell whether a host is an address, which nobody looks up."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
+
+
+def _connect(step: Connect) -> str | None:
     try:
         socket.create_connection((step.host, step.port), step.timeout).close()
     except ConnectionRefusedError:

@@ -342,3 +342,14 @@ async def test_the_key_goes_along_and_is_never_said(status: int, error: object) 
                 await chat.complete(target(server.url, api_key="sk-secret"), HELLO)
         assert server.asked[0].headers["authorization"] == "Bearer sk-secret"
     assert "secret" not in repr(failed.value)
+
+
+@pytest.mark.parametrize("key", ["sk-…", "sk-\udcff"])
+async def test_a_key_that_is_no_ascii_is_sent_as_it_is(key: str) -> None:
+    with Scripted(Reply(status=401, headers=(("content-length", "0"),))) as server:
+        async with Chat() as chat:
+            with pytest.raises(CallFailed) as failed:
+                await chat.complete(target(server.url, api_key=key), HELLO)
+        sent = server.asked[0].headers["authorization"]
+    assert failed.value.code == "server.unauthorised"
+    assert sent.encode("latin-1") == b"Bearer " + key.encode("utf-8", "surrogatepass")

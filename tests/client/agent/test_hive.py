@@ -478,10 +478,10 @@ def test_what_hived_knows_nothing_of_is_litellms_error(plugged: Callable[..., An
     with Ollama() as server:
         server.add("other")  # the file says that llama3 is there
         provider = plugged(ready(server.url))
-        with pytest.raises(ConnectionError, match="not found"):
-            provider.complete()
-        with pytest.raises(ConnectionError, match="not found"):
-            asyncio.run(provider.stream())
+        for call in (provider.complete, lambda: asyncio.run(provider.stream())):
+            with pytest.raises(ConnectionError, match="not found") as caught:
+                call()
+            assert caught.value.__cause__ is not caught.value
 
 
 # Room for what is said.

@@ -77,6 +77,14 @@ async def test_an_output_that_may_be_missing_may_be_missing() -> None:
     assert (done.outputs, done.problem) == ({"a": "1"}, None)
 
 
+async def test_where_every_output_may_be_missing_a_tools_result_is_shown_all_the_same() -> None:
+    model = Model(calls("echo", x=1), calls("set_output", key="a", value="1"))
+    node = Node(id="n", tools=("echo",), output_keys=("a",), nullable_output_keys=("a",))
+    done = await step(model, node)
+    assert (done.outputs, done.turns) == ({"a": "1"}, 2)
+    assert (await step(Model(says("nothing")), node)).outputs == {}
+
+
 async def test_a_tool_is_called_and_its_result_goes_back_to_the_model() -> None:
     model = Model(calls("echo", x=1), says("done"))
     await step(model, Node(id="n", tools=("echo",)))
@@ -134,3 +142,12 @@ def said() -> Callable[[Agent, Node, dict[str, Any]], tuple[str, str]]:
         return system["content"], user["content"]
 
     return texts
+
+
+@pytest.mark.parametrize("given", ["a\udcffb", ["a\udcffb"]])
+def test_half_a_character_in_what_a_step_is_given_is_written_as_its_number(given: object) -> None:
+    agent = Agent(name="a", folder="/", nodes=(), entry="", identity="I\ud800")
+    said = [each["content"] for each in opening(agent, Node(id="n"), {"query": given})]
+    assert "I\\ud800" in said[0]
+    assert "a\\udcffb" in said[1]
+    assert "".join(said).isascii()

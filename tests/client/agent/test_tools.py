@@ -161,3 +161,11 @@ async def test_a_file_that_does_not_run_is_said(tmp_path: Path) -> None:
 
 async def test_no_file_is_no_tools(tmp_path: Path) -> None:
     assert read_tools(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("content", ["a\udcffb", ["a\udcffb"]])
+async def test_half_a_character_in_a_result_is_written_as_its_number(content: object) -> None:
+    tool = AgentTool(name="t", description="", parameters={}, call=lambda given: content)
+    said = await call_tool(tool, "{}")
+    assert "a\\udcffb" in said
+    assert said.isascii()
