@@ -6,6 +6,7 @@ recorded or stand in their sources; what nobody knows is passed on in the server
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 
@@ -15,7 +16,7 @@ from hived_client.agent.dialects import plain, said_error
 from hived_client.errors import causes_of
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault, Value, fault, quoted
-from hived_client.vocabulary.kinds import address, kind_named
+from hived_client.vocabulary.kinds import address, kind_named, shown_url
 
 _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern, re.IGNORECASE))
@@ -59,7 +60,7 @@ def said_no(target: Target, status: int, body: bytes, *, cut_off: bool = False) 
 
     ``cut_off``: the stream ended without its last word, and what it said may tell why.
     """
-    text = _without_key(_words(body), target.api_key)
+    text = _words(_without_key(body.decode("utf-8", "replace"), target.api_key))
     fields = _fields(target) | {"why": text.rstrip(".") or f"status {status} without a word"}
     if 300 <= status < 400:
         return fault("server.redirects", **fields)
@@ -121,13 +122,19 @@ def cut_short(target: Target, allowed: int | None) -> Fault:
 
 
 def _without_key(text: str, key: str | None) -> str:
-    """Return a server's words without the key that it was sent: there are gateways that repeat it."""
-    return text.replace(key, "***") if key and len(key) >= SHORTEST_KEY else text
+    """Return all that a server said without the key that it was sent: there are gateways that repeat it.
+
+    Before anything is shortened: the beginning of a key is a secret too. In JSON it may stand escaped.
+    """
+    if not key or len(key) < SHORTEST_KEY:
+        return text
+    escaped = json.dumps(key)[1:-1]
+    return text.replace(key, "***").replace(escaped, "***").replace(escaped.replace("/", "\\/"), "***")
 
 
-def _words(body: bytes) -> str:
+def _words(text: str) -> str:
     """Return a server's error as one short line, out of JSON, a server-sent event or plain text."""
-    text = body.decode("utf-8", "replace").strip()
+    text = text.strip()
     for line in [text, *text.splitlines()]:
         written = line.removeprefix("data:").strip()
         try:
@@ -146,7 +153,7 @@ def _fields(target: Target) -> dict[str, Value]:
     model = quoted(target.name)
     return {
         "title": kind.title if kind else target.provider,
-        "url": target.api_base.removesuffix("/v1"),
+        "url": shown_url(target.api_base.removesuffix("/v1")),
         "endpoint": target.endpoint,
         "model": target.name,
         "missing": "tools",

@@ -21,7 +21,7 @@ from hived_client.agent.dialects import Broken, Reader, dialect_of
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import address
+from hived_client.vocabulary.kinds import address, shown_url
 
 if TYPE_CHECKING:
     import httpx
@@ -51,7 +51,7 @@ class Guard:
         self._origin = _origin(target.api_base)
 
     def __repr__(self) -> str:
-        return f"<Guard {self.target.api_base} {self.requests} requests>"
+        return f"<Guard {shown_url(self.target.api_base)} {self.requests} requests>"
 
     def admit(self, request: httpx.Request) -> Exchange:
         """Let a request out, with the server's own key. Raises ``CallFailed`` for another server's."""

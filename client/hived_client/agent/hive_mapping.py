@@ -19,7 +19,7 @@ from hived_client.errors import HivedError, NotReady
 from hived_client.resolution import Question, Target, kind_or_common, prefixes, target_for
 from hived_client.resolution.catalogue import WorldCatalogue
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, address, kind_of_prefix, root_url
+from hived_client.vocabulary.kinds import ProviderKind, address, kind_of_prefix, root_url, shown_url
 from hived_client.vocabulary.names import parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
 
@@ -71,6 +71,7 @@ def plan_for(
         api_base = None
     if api_base is None and kind is not None:
         api_base = environment.get(VARIABLES.get(kind.name, "")) or None
+    api_base = _as_url(api_base)
     plan = _at(model, kind, api_base, resolve, world) if api_base else _anywhere(model, resolve, world)
     return msgspec.structs.replace(plan, keys=own, target=with_key(plan.target, own[0] if own else None))
 
@@ -193,6 +194,14 @@ def _target(endpoint: Endpoint, model: str, kind: ProviderKind) -> Target:
     return target_for(endpoint, Model(name=model), question, kind)
 
 
+def _as_url(written: str | None) -> str | None:
+    """Return an address as it is called: ``localhost:11434`` means HTTP; one without a host is none."""
+    if not written:
+        return None
+    url = written if "://" in written else f"http://{written}"
+    return url if address(url)[0] else None
+
+
 def _among(base: str, others: Iterable[str]) -> bool:
     return any(root_url(base) == root_url(other) for other in others)
 
@@ -205,5 +214,5 @@ def _same_place(one: str, other: str) -> bool:
 def down(target: Target) -> Fault:
     """Return the fault of a server that only the caller knows, and that refuses."""
     kind = kind_or_common(target.provider, ())
-    url = root_url(target.api_base)
+    url = shown_url(root_url(target.api_base))
     return fault("server.down", title=kind.title, url=url, endpoint=target.endpoint, start=kind.start)

@@ -8,6 +8,7 @@ import msgspec
 
 from hived_client.errors import Refused
 from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import shown_url
 from hived_client.vocabulary.world import Locality, State
 
 LONGEST_NAME = 4096
@@ -88,7 +89,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, api_key="***") if self.key_ref and self.api_key else self
 
     def __repr__(self) -> str:
-        return f"<Target {self.model} at {self.api_base} ({self.endpoint}, {self.state})>"
+        return f"<Target {self.model} at {shown_url(self.api_base)} ({self.endpoint}, {self.state})>"
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

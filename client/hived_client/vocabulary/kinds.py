@@ -178,6 +178,13 @@ def root_url(url: str) -> str:
     return url.removesuffix("/v1").rstrip("/")
 
 
+def shown_url(url: str) -> str:
+    """Return a URL without the name and the password that it may hold: they reach no message and no log."""
+    scheme, separator, rest = url.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def address(url: str) -> tuple[str, int]:
     """Return host and port of a URL, with the scheme's port where it names none."""
     scheme, _, rest = url.partition("://")

@@ -17,6 +17,7 @@ import pytest
 
 from hived_client.agent.hive import install, uninstall
 from hived_client.agent.hive_calls import Attended
+from hived_client.agent.hive_mapping import _as_url
 from hived_client.doors import sync
 from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
@@ -514,3 +515,19 @@ class Numbers(HttpLoopback):
     def answer(self, request: Request) -> Reply:
         self.seen.append(json.loads(request.body)["options"]["num_ctx"])
         return Reply(headers=(("content-type", "application/json"), ("content-length", "2")), body=b"{}")
+
+
+@pytest.mark.parametrize(
+    ("written", "called"),
+    [
+        ("http://gpu:11434", "http://gpu:11434"),
+        ("localhost:11434", "http://localhost:11434"),
+        ("/", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_address_that_a_variable_has_is_one_that_can_be_called(
+    written: str | None, called: str | None
+) -> None:
+    assert _as_url(written) == called
