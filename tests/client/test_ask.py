@@ -451,9 +451,17 @@ def test_the_daemon_is_started_only_when_that_is_asked_for(where: Places) -> Non
     assert given(where, start=True)[1] == []
 
 
+def test_without_a_daemon_a_private_question_is_refused_before_anybody_is_called(where: Places) -> None:
+    write_snapshot(where, WORLD, path=where.last_known)
+    for private in (True, "lan"):
+        error, steps = given(where, private=private)
+        assert isinstance(error, NotReady)
+        assert (error.code, error.hint, steps) == ("model.unwatched", "hived serve", [])
+
+
 def test_a_daemon_that_was_started_is_asked(where: Places) -> None:
     target, steps = given(where, lambda: publish(where, WORLD), start=True)
-    assert steps == [Ensure()]
+    assert steps == [Ensure(120.0)]
     assert isinstance(target, Target)
 
 

@@ -358,7 +358,7 @@ def test_the_daemon_is_started_where_this_environment_says(
 
     asked: list[Places] = []
 
-    def start(places: Places) -> None:
+    def start(places: Places, *, timeout: float) -> None:
         asked.append(places)
         write_beat(places)
 

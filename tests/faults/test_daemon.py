@@ -28,7 +28,7 @@ from tests.client.fake_daemon import fake_daemon
 from tests.client.publishing import publish, young
 from tests.daemon.running import Running, configure, llamacpp_at, wait_until
 from tests.daemon.small_disk import OnSmallDisk
-from tests.faults.asking import Shared, at, one, problem, raised, resolved, settled, warning
+from tests.faults.asking import Shared, at, one, problem, raised, refusal, resolved, settled, warning
 from tests.faults.provoking import provokes
 from tests.servers.strangers import LyingLlamaCpp
 
@@ -76,6 +76,11 @@ def begun_elsewhere(environment: Mapping[str, str], folder: Path, **variables: s
 @provokes("daemon.absent", "the daemon has ended, and its server goes on")
 def test_absent(left: Client) -> Fault:
     return warning("daemon.absent", resolved(left, "llamacpp/m"))
+
+
+@provokes("model.unwatched", "the daemon has ended, and the question is private")
+def test_nobody_watches(left: Client) -> Fault:
+    return refusal(left, "llamacpp/m", private=True)
 
 
 @provokes("model.unverified", "the daemon has ended, and nobody has ever seen the model")

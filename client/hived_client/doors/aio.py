@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 
 from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Resolved, Start, Step, ask, options_of
 from hived_client.doors.files import Files, Known, View, known
-from hived_client.doors.launch import ensure_running
+from hived_client.doors.launch import START_TIMEOUT, ensure_running
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
 from hived_client.doors.sync import CALL_TIMEOUT, LOOK_TIMEOUT, STOP_PATIENCE
@@ -273,9 +274,8 @@ class AsyncClient:
             return await self._call("resolve", step.params, Resolved, step.timeout + 0.05)
         if isinstance(step, Connect):
             return await connect(step)
-        return await anyio.to_thread.run_sync(
-            ensure_running, self._files.candidates[0], abandon_on_cancel=True
-        )
+        start = partial(ensure_running, self._files.candidates[0], timeout=min(step.timeout, START_TIMEOUT))
+        return await anyio.to_thread.run_sync(start, abandon_on_cancel=True)
 
     async def _call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
         with _deadline(timeout):

@@ -61,6 +61,8 @@ class Connect(msgspec.Struct, frozen=True):
 class Ensure(msgspec.Struct, frozen=True):
     """Start the daemon if it does not run."""
 
+    timeout: float
+
 
 class Start(msgspec.Struct, frozen=True):
     """Have the daemon start a server of this device, and wait until it answers."""
@@ -127,7 +129,7 @@ def ask(
     view = files.look()
     deadline = time.monotonic() + options.patience if options.start else 0.0
     if options.start and not view.running:
-        yield Ensure()
+        yield Ensure(options.patience)
         view = files.look()
     if view.running:
         found, age, notes = yield from _from_daemon(files, view, question, options)
@@ -224,7 +226,7 @@ def _unanswered(
     if error.code == "daemon.not_running" or (broke and not accepts(view.places.socket)):
         # It ended after its last beat, or while it was asked: the same as no daemon.
         if options.start:
-            yield Ensure()
+            yield Ensure(options.patience)
             again = msgspec.structs.replace(options, start=False)
             return (yield from _from_daemon(files, files.look(), question, again))
         gone = msgspec.structs.replace(view, verdict="absent")
@@ -296,6 +298,10 @@ def _from_memory(
             found, notes = unverified[0], (*absent, unverified[1])
     if isinstance(found, Refusal):
         return found, None, notes
+    if not view.running and question.private is not False:
+        # Whatever it was yesterday, a tunnel may have been opened there since, and nobody looks.
+        unwatched = fault("model.unwatched", model=found.name)
+        return Refusal(fault=unwatched, endpoint=found.endpoint), None, ()
     host, port = address(found.api_base)
     why = yield Connect(host, port, options.timeout)
     if why is not None:

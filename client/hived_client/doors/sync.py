@@ -343,9 +343,9 @@ class Client:
             return self._call("resolve", step.params, Resolved, step.timeout + 0.05)
         if isinstance(step, Connect):
             return connect(step)
-        from hived_client.doors.launch import ensure_running
+        from hived_client.doors.launch import START_TIMEOUT, ensure_running
 
-        return ensure_running(self._files.candidates[0])
+        return ensure_running(self._files.candidates[0], timeout=min(step.timeout, START_TIMEOUT))
 
     def _call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
         """Call on a kept connection; on one that turns out to be dead, once more on a new one.

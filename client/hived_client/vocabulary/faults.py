@@ -95,6 +95,10 @@ CATALOGUE: dict[str, Row] = {
         "{model!r} does not run on this device ({locality}), and the question is private.",
         ("hived status",),
     ),
+    "model.unwatched": Row(
+        "hived is not running, so nobody knows where {model!r} runs now, and the question is private.",
+        ("hived serve",),
+    ),
     "model.maybe_linked": Row(
         "LM Studio may run {model!r} on a linked device: {why}.",
         ("ls -ld {folder}", "{pull}", "lms link disable"),
