@@ -74,15 +74,16 @@ def test_a_full_disk(environment: dict[str, str], where: Places, tell: Tell, whi
 
 
 def test_a_state_folder_that_is_read_only(
-    environment: dict[str, str], home: Path, where: Places, tell: Tell
+    environment: dict[str, str], home: Path, where: Places, unused_port: int, tell: Tell
 ) -> None:
-    configure(environment, llamacpp_at("http://127.0.0.1:9"))
+    nowhere = f"http://127.0.0.1:{unused_port}"
+    configure(environment, llamacpp_at(nowhere))
     model = speaking()
     with OnSmallDisk(environment, where.state, KILOBYTES) as daemon:
         daemon.wait_ready()
         daemon.client.refresh()
         daemon.remount("ro")
-        change_often(environment, daemon.client, "http://127.0.0.1:9")
+        change_often(environment, daemon.client, nowhere)
         wait_until(lambda: "runtime.unwritable" in problems(daemon.client), lambda: daemon.log)
         with pytest.raises(NotReady) as no:
             daemon.client.resolve("llamacpp/x", timeout=1.0)
