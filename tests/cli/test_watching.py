@@ -143,11 +143,17 @@ def test_servers_are_asked_for_requests_only_while_somebody_watches(environment:
             finally:
                 for watch in watches:
                     watch.close()
+
+            def at_rest() -> bool:
+                rounds = daemon.client.statistics()["requests"]["rounds"]
+                time.sleep(1.5)  # longer than a round: nobody watches any more
+                return bool(daemon.client.statistics()["requests"]["rounds"] == rounds)
+
+            # A question may have been under way when its watcher ended.
+            wait_until(at_rest, "they are asked although nobody watches")
             generation = daemon.client.world().world.generation
             server.running = 0
-            rounds = daemon.client.statistics()["requests"]["rounds"]
-            time.sleep(1.5)  # longer than a round: nobody watches any more
-            assert daemon.client.statistics()["requests"]["rounds"] == rounds
+            assert at_rest()
             assert daemon.client.world().world.generation == generation
 
 
