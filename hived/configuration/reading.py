@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -24,6 +23,7 @@ from hived.decisions.autostart import Autostart
 from hived.decisions.configured import Configured
 from hived.decisions.expected import Given, conflicts
 from hived.decisions.unspecified import is_to_listen, unspecified
+from hived_client.doors.regular import open_regular
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import KINDS, ProviderKind, kind_of_prefix
 from hived_client.vocabulary.world import Configuration, ConfiguredModel
@@ -108,13 +108,12 @@ def _position(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _read(path: str) -> bytes:
-    # Without O_NONBLOCK the opening of a pipe would wait for a writer, and the whole daemon with it.
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "it is not a file")
+    with open_regular(path) as file:
         # What cannot be read is tried again and again: it must cost nothing.
-        if found.st_size <= MOST_BYTES and len(raw := file.read(MOST_BYTES + 1)) <= MOST_BYTES:
+        if (
+            os.fstat(file.fileno()).st_size <= MOST_BYTES
+            and len(raw := file.read(MOST_BYTES + 1)) <= MOST_BYTES
+        ):
             return raw
     raise OSError(0, f"it is longer than {MOST_BYTES} bytes")
 

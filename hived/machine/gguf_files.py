@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from typing import BinaryIO
 
 import msgspec
 
+from hived_client.doors.regular import NotAFile, open_regular
 from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import fault
 
@@ -23,14 +23,12 @@ def check_model(path: str | os.PathLike[str]) -> None:
     """
     name = os.fspath(path)
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a fifo must not hold us
-        with open(fd, "rb") as file:
-            regular = stat.S_ISREG(os.fstat(fd).st_mode)
-            kind = _gguf_kind(file) if regular else None
+        with open_regular(name) as file:
+            kind = _gguf_kind(file)
     except FileNotFoundError:
         folder = os.path.dirname(os.path.abspath(name))
         raise StartFailed(fault("start.no_file", path=name, directory=folder)) from None
-    except IsADirectoryError:
+    except NotAFile:
         kind = None
     except OSError as error:
         refused = fault("start.no_file", path=name, directory=name)

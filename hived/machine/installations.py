@@ -14,12 +14,12 @@ import json
 import os
 import re
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from hived_client.doors.regular import open_regular
 from hived_client.vocabulary.faults import quoted
 from hived_client.vocabulary.world import Installation
 
@@ -245,11 +245,7 @@ def _named_path(marker: str) -> str | None:
 def _text(path: str) -> str | None:
     """Read a small regular file; ``None`` for anything else."""
     try:
-        # NONBLOCK: opening a fifo that somebody put there would wait for its writer for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
+        with open_regular(path) as file:
             return file.read(MOST_BYTES).decode("utf-8", "replace")
     except (OSError, ValueError):
         return None

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from hived_client.doors.regular import open_regular
+
 LOG_TAIL = 65_536
 """Bytes at the end of a log that are searched for the reason of an end."""
 
@@ -23,7 +25,7 @@ def read_tail(log: str | os.PathLike[str], *, since: int = 0) -> str:
     ``since`` is the length that the file had before, so that what is older is not told again.
     """
     try:
-        with open(os.open(log, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open_regular(log) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(since, size - LOG_TAIL))
             return file.read(LOG_TAIL).decode("utf-8", "replace")
@@ -49,7 +51,7 @@ def keep_short(log: Path, *, most: int = LOG_MOST) -> bool:
 
 
 def _write_end(log: Path, other: Path) -> None:
-    with open(os.open(log, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+    with open_regular(log) as file:
         file.seek(-min(LOG_KEPT, file.seek(0, os.SEEK_END)), os.SEEK_END)
         end = file.read(LOG_KEPT)
     other.unlink(missing_ok=True)

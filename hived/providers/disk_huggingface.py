@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from hived.providers.fields import MOST_ITEMS, count, inner, is_object, text
+from hived_client.doors.regular import open_regular
 from hived_client.vocabulary.world import Model
 
 MOST_FILES = 2_000
@@ -194,10 +195,7 @@ def read_json(path: str) -> dict[str, object]:
 def read_small(path: str, most: int) -> bytes | None:
     """Return what a regular file holds; ``None`` for one that cannot be read or is longer than that."""
     try:
-        # Without O_NONBLOCK the opening of a pipe would wait for a writer.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
+        with open_regular(path) as file:
             raw = file.read(most + 1)
     except (OSError, ValueError):
         return None

@@ -24,6 +24,7 @@ from hived.providers.ollama_words import (
     parameters_of,
     quantization_of,
 )
+from hived_client.doors.regular import open_regular
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.world import Model
 
@@ -119,11 +120,9 @@ class _Reader:
             path = os.path.realpath(path, strict=True)
             if not path.startswith(root + os.sep):
                 return None
-            # Not to wait for the writer of a pipe, nor to follow a link that was put there just now.
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-            with open(os.open(path, flags), "rb") as file:
+            with open_regular(path, follow=False) as file:  # no link that was put there just now
                 status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+                if status.st_size > MOST_BYTES:
                     return None
                 if self._bytes + status.st_size > MOST_READ:
                     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from hived_client.doors.regular import open_regular
 from hived_client.doors.whole import write_whole
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import Fault, fault
@@ -15,7 +16,7 @@ MOST_BYTES = 262_144
 def read_file(path: str) -> bytes | None:
     """Return what is there; ``None``: nothing that can be read."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open_regular(path) as file:
             return file.read(MOST_BYTES)
     except OSError:
         return None

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from hived_client.doors.paths import Places, places
+from hived_client.doors.regular import open_regular
 from hived_client.errors import HivedError, StartFailed
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.services import (
@@ -146,7 +147,7 @@ def _has_places(service: Service, where: Places, environment: Mapping[str, str])
 
 def _read(path: str) -> str | None:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open_regular(path) as file:
             return file.read(MOST_BYTES).decode("utf-8", "replace")
     except (OSError, ValueError):
         return None

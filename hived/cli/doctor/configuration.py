@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -13,6 +12,7 @@ from hived.cli.doctor.findings import Finding, of_fault, ok, warn
 from hived.cli.doctor.looking import expected_endpoints
 from hived.configuration.reading import Settings, read_settings
 from hived_client.doors.proxies import hijacked_endpoint
+from hived_client.doors.regular import open_regular
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.world import Configuration, Endpoint
 
@@ -132,8 +132,7 @@ def _proxies(facts: ConfigurationFacts, hijacked: Fault | None) -> Iterator[Find
 
 def _document(path: str) -> object:
     try:
-        # NONBLOCK: opening a pipe that somebody put there would wait for its writer for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open_regular(path) as file:
             return json.loads(file.read(MOST_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None

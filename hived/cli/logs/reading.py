@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from hived.cli.logs.entries import Entry, of_daemon, of_journal, of_server
 from hived.cli.logs.sources import Journal, Source
 from hived.machine.owners import user_name
+from hived_client.doors.regular import open_regular
 from hived_client.errors import NotReady
 from hived_client.vocabulary.faults import fault, quoted
 
@@ -85,7 +85,7 @@ class Followed:
         """``at``: what stands before is known already."""
         self._path = path
         self._at = at
-        self._file: io.FileIO | None = None
+        self._file: io.RawIOBase | None = None
         self._pending = b""
         self._heard = 0.0
 
@@ -176,13 +176,8 @@ def _unreadable(path: str, why: str, mend: str = "") -> NotReady:
     return NotReady(fault("logs.unreadable", path=path, why=why, mend=mend))
 
 
-def _open(path: str) -> io.FileIO:
-    """Open a regular file; a pipe that somebody put there would be waited for."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(0, "it is not a file")
-    return open(fd, "rb", buffering=0)
+def _open(path: str) -> io.RawIOBase:
+    return open_regular(path).detach()  # what is appended is to be seen at once
 
 
 def _is_other(path: str, fd: int) -> bool:
