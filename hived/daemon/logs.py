@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import sys
 from typing import TextIO, cast
 
@@ -27,7 +28,9 @@ def configure_logs(level: str) -> None:
     elif sys.stderr.isatty():
         stamp: structlog.typing.Processor = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
         colors = "NO_COLOR" not in os.environ
-        chain = [stamp, *shared, structlog.dev.ConsoleRenderer(colors=colors)]
+        # What structlog picks by itself shows the locals of a trace where rich is there, and so keys.
+        plain = structlog.dev.plain_traceback
+        chain = [stamp, *shared, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     else:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         chain = [
@@ -45,11 +48,16 @@ def configure_logs(level: str) -> None:
 
 
 class _Forgiving(io.TextIOBase):
-    """Writes where it can: a full disk or a reader that left must cost a line, not the daemon."""
+    """Writes where it can at once.
+
+    A disk that is full, a reader that left, a pipe that nobody empties and a terminal that was stopped with
+    Ctrl-S cost a line, and neither end the daemon nor hold it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._waiting = ""
+        self._is_torn = False
 
     def write(self, text: str) -> int:
         self._waiting += text
@@ -58,11 +66,20 @@ class _Forgiving(io.TextIOBase):
     def flush(self) -> None:
         # Past Python's own buffer: what stays in that one fails again at the interpreter's end (code 120).
         line, self._waiting = self._waiting.encode(errors="replace"), ""
+        if self._is_torn:
+            line = b"\n" + line
+        begun = False
         try:
-            while line:
-                line = line[os.write(self._stream.fileno(), line) :]
-        except OSError:
+            room = select.poll()
+            room.register(self._stream.fileno(), select.POLLOUT)
+            while line and room.poll(0):
+                # A pipe that has room has it for so much.
+                line = line[os.write(self._stream.fileno(), line[: select.PIPE_BUF]) :]
+                begun = True
+        except (OSError, ValueError):
             return
+        finally:
+            self._is_torn = bool(line) and (begun or self._is_torn)
 
 
 def _is_journal() -> bool:
