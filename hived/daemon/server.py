@@ -35,6 +35,7 @@ from hived_client.doors.wire import (
     PROTOCOL_MIN,
     Hello,
     Progress,
+    Refreshed,
     Reply,
     Request,
     Welcome,
@@ -326,21 +327,22 @@ class Server:
         return await _unwrapped(perform)
 
     async def _subscribe(self, talk: Talk) -> None:
-        """Send the World, and every change after it, until the peer goes, lags, or the daemon ends."""
-        with self._store.subscribe() as (world, changes, subscription):
-            body = _encode({"generation": world.generation, "world": world})
-            await talk.send(Reply(id=talk.number, result=msgspec.Raw(body)))
+        """Send the generation, and every change after it, until the peer goes, lags, or the daemon ends."""
+        with self._store.subscribe() as subscription:
+            since = Refreshed(generation=self._store.world.generation)
+            await talk.send(Reply(id=talk.number, result=msgspec.Raw(_encode(since))))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._until_closed, talk, tasks.cancel_scope)
-                async for generation, change in changes:
-                    await talk.send(
-                        Reply(
-                            id=talk.number,
-                            event=change.event,
-                            generation=generation,
-                            body=msgspec.Raw(_encode(change)),
+                async for generation, changed in subscription:
+                    for change in changed:
+                        await talk.send(
+                            Reply(
+                                id=talk.number,
+                                event=change.event,
+                                generation=generation,
+                                body=msgspec.Raw(_encode(change)),
+                            )
                         )
-                    )
                 last = fault("lagged") if subscription.lagged else fault("draining")
                 await talk.send(Reply(id=talk.number, fault=last))
                 tasks.cancel_scope.cancel()

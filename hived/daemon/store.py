@@ -6,8 +6,10 @@ reader ever sees half of it; then those who wait are woken and subscribers are t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -18,34 +20,60 @@ from hived_client.resolution import Answer, Question, WorldCatalogue, answer
 from hived_client.vocabulary.world import SLOTS, Change, Endpoint, World
 
 MOST_WAITING = 4096
-"""Changes that wait for one subscriber; more, and it is told that it lags, and let go. A first look at a
-server with 500 models is 500 changes at once."""
+"""Changes that wait for one subscriber; more, and it is told that it lags, and let go. What one look changed
+is never too much for one that keeps up: the first look at a server with 500 models is 500 changes at once."""
 
 MOST_ANSWERS = 1024
 """Answers that are kept for one generation."""
 
 
+Changes = tuple[Change, ...]
+"""What one update of the World changed."""
+
+
 class Subscription:
     """Changes for one subscriber, in order and without a gap; ``lagged`` once there was one."""
 
-    def __init__(self, send: MemoryObjectSendStream[tuple[int, Change]]) -> None:
+    def __init__(
+        self,
+        send: MemoryObjectSendStream[tuple[int, Changes]],
+        receive: MemoryObjectReceiveStream[tuple[int, Changes]],
+    ) -> None:
         self._send = send
+        self._receive = receive
+        self._waiting = 0
         self.lagged = False
 
-    def offer(self, generation: int, change: Change) -> bool:
-        """Queue a change; ``False`` when there is no room, which ends the subscription."""
-        try:
-            self._send.send_nowait((generation, change))
-        except (anyio.WouldBlock, anyio.BrokenResourceError):
+    def offer(self, generation: int, changed: Changes) -> bool:
+        """Queue what changed; ``False`` when there is no room, which ends the subscription."""
+        if self._waiting and self._waiting + len(changed) > MOST_WAITING:
             self.lagged = True
             self._send.close()
-        except anyio.ClosedResourceError:
+            return False
+        try:
+            self._send.send_nowait((generation, changed))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return False  # it was let go; what changes while the daemon ends must not break on it
-        return not self.lagged
+        self._waiting += len(changed)
+        return True
+
+    def __aiter__(self) -> Self:
+        """Give what changed, with its generation, until the subscription is ended."""
+        return self
+
+    async def __anext__(self) -> tuple[int, Changes]:
+        generation, changed = await self._receive.__anext__()
+        self._waiting -= len(changed)
+        return generation, changed
+
+    def end(self) -> None:
+        """End it, after what is already queued."""
+        self._send.close()
 
     def close(self) -> None:
-        """End it."""
+        """End it at once."""
         self._send.close()
+        self._receive.close()
 
 
 class Store:
@@ -114,12 +142,13 @@ class Store:
         self._catalogue = None
         self._answers.clear()
         self._forget_moved(before, after)
-        for change in changes(before, after, self._clock.wall()):
-            self._told += 1
-            for subscription in [s for s in self._subscriptions if not s.offer(after.generation, change)]:
+        changed = changes(before, after, self._clock.wall())
+        self._told += len(changed)
+        if changed:
+            for subscription in [s for s in self._subscriptions if not s.offer(after.generation, changed)]:
                 self._subscriptions.discard(subscription)
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        waited, self._changed = self._changed, anyio.Event()
+        waited.set()
         return after
 
     def saw(self, endpoint: str, *, latency: float | None, cadence: float) -> None:
@@ -148,24 +177,21 @@ class Store:
         return self._world
 
     @contextmanager
-    def subscribe(
-        self,
-    ) -> Iterator[tuple[World, MemoryObjectReceiveStream[tuple[int, Change]], Subscription]]:
-        """Give the World as it is, and every change after it."""
-        send, receive = anyio.create_memory_object_stream[tuple[int, Change]](MOST_WAITING)
-        subscription = Subscription(send)
+    def subscribe(self) -> Iterator[Subscription]:
+        """Have every change to the World as it is now."""
+        send, receive = anyio.create_memory_object_stream[tuple[int, Changes]](math.inf)
+        subscription = Subscription(send, receive)
         self._subscriptions.add(subscription)
         try:
-            yield self._world, receive, subscription
+            yield subscription
         finally:
             self._subscriptions.discard(subscription)
             subscription.close()
-            receive.close()
 
     def end_subscriptions(self) -> None:
         """Let every subscriber go, after what is already queued for it."""
         for subscription in self._subscriptions:
-            subscription.close()
+            subscription.end()
 
     def _forget_moved(self, before: World, after: World) -> None:
         """A slot that went to another endpoint, or whose endpoint moved, has not been looked at."""

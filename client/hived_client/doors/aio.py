@@ -32,7 +32,6 @@ from hived_client.doors.wire import (
     StartParams,
     StopParams,
     Stopped,
-    Subscribed,
     model_or_path,
     read_change,
     read_result,
@@ -206,7 +205,7 @@ class AsyncClient:
         """Yield every change from now on. Raises ``Unavailable`` when the daemon ends."""
         async with self._connection(timeout) as connection:
             with _deadline(timeout):
-                await connection.call("subscribe", Nothing(), Subscribed)
+                await connection.call("subscribe", Nothing(), Refreshed)
             while True:
                 for reply in await connection.receive():
                     if reply.fault is not None:

@@ -25,7 +25,6 @@ from hived_client.doors.wire import (
     StartParams,
     StopParams,
     Stopped,
-    Subscribed,
     Welcome,
     model_or_path,
     read_change,
@@ -140,7 +139,7 @@ class Connection:
     def events(self, timeout: float) -> Iterator[Change]:
         """Subscribe and yield changes until the connection ends; only the subscription has a deadline."""
         for reply in self.stream("subscribe", Nothing(), timeout):
-            read_result(reply, Subscribed)
+            read_result(reply, Refreshed)
         while True:
             try:
                 replies = self._replies(None)

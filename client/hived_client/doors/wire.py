@@ -138,16 +138,12 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refreshed(msgspec.Struct, frozen=True, kw_only=True):
-    """``refresh`` and ``reload`` answer with the generation that holds what was seen."""
+    """``refresh`` and ``reload`` answer with the generation that holds what was seen.
+
+    ``subscribe`` answers with the one that the first event follows on.
+    """
 
     generation: int
-
-
-class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
-    """``subscribe`` answers with the World that the first event follows on."""
-
-    generation: int
-    world: msgspec.Raw
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
