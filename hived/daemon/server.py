@@ -313,9 +313,11 @@ class Server:
                 talk.told = anyio.Event()
                 waiting, talk.progress = talk.progress, []
                 for progress in waiting:
-                    await talk.send(
-                        Reply(id=talk.number, event="progress", body=msgspec.Raw(_encode(progress)))
-                    )
+                    # The answer follows on the same connection: half a word before it would spoil both.
+                    with anyio.CancelScope(shield=True):
+                        await talk.send(
+                            Reply(id=talk.number, event="progress", body=msgspec.Raw(_encode(progress)))
+                        )
 
         async def perform() -> msgspec.Struct | dict[str, object]:
             async with anyio.create_task_group() as tasks:

@@ -395,6 +395,31 @@ async def test_a_subscriber_that_hangs_up_or_never_reads_takes_nobody_with_it(
 
 
 @pytest.mark.anyio
+async def test_an_answer_that_comes_while_a_slow_peer_takes_the_progress_follows_it_whole(
+    where: Places,
+) -> None:
+    answered = anyio.Event()
+
+    async def start(params: bytes, talk: Talk) -> Refreshed:
+        talk.tell(Progress(stage="loading", message="x" * 2_000_000))  # more than a socket has room for
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+        return Refreshed(generation=7)
+
+    async with serving(where, {"start": start}), await anyio.connect_unix(where.socket) as stream:
+        await stream.send(HELLO + request("start"))
+        await answered.wait()
+        reader = FrameReader(AFTER_HELLO)
+        messages: list[Any] = []
+        with anyio.fail_after(10.0):
+            while len(messages) < 3:
+                for body in reader.feed(await stream.receive()):
+                    messages.append(msgspec.msgpack.decode(body))
+    assert messages[1]["event"] == "progress"
+    assert messages[2]["result"] == {"generation": 7}
+
+
+@pytest.mark.anyio
 async def test_draining_ends_subscriptions_with_a_word_answers_what_is_asked_and_takes_nobody_new(
     where: Places,
 ) -> None:
