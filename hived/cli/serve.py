@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hived_client.vocabulary.faults import Fault
 
 
+PATIENCE = 1.0
+"""Seconds for which threads may end by themselves once the daemon has ended."""
 FUTILE = frozenset((2, 75, 78))
 """Exit codes after which another try would end in the same way."""
 
@@ -39,8 +41,23 @@ def run(options: argparse.Namespace) -> int:
         _put_aside(f"{where.logs}/hived.log")
     drifted = _drift(where, manager)
     code = serve(where, os.environ, backend=options.backend, notes=(drifted,) if drifted is not None else ())
-    # launchd knows no exit code after which it lets an agent be, but the one of success.
-    return 0 if manager == "launchd" and code in FUTILE else code
+    if manager == "launchd" and code in FUTILE:
+        code = 0  # launchd knows no other exit code after which it lets an agent be
+    _leave_threads(code)
+    return code
+
+
+def _leave_threads(code: int) -> None:
+    """End now where a thread hangs in the kernel, for which the interpreter would wait without an end."""
+    import threading
+    import time
+
+    until = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                os._exit(code)
 
 
 def _take_over(path: str) -> None:

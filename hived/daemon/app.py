@@ -273,7 +273,7 @@ class App:
                     await self._server.drain()
                     serving.cancel_scope.cancel()
                 background.cancel_scope.cancel()
-            self._publisher.finish(last_word=self._instance.holds_lock())
+            await self._publisher.finish(last_word=self._instance.holds_lock())
             await self._http.aclose()
             everything.cancel_scope.cancel()
 

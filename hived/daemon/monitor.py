@@ -58,8 +58,8 @@ log = structlog.get_logger(__name__)
 
 Knock = Callable[[str, int], Awaitable[bool]]
 
-Shelf = Callable[[], tuple[Model, ...]]
-"""Reads from disk what a server that is down would have. Blocks; called in a thread."""
+Shelf = Callable[[], Awaitable[tuple[Model, ...]]]
+"""Reads from disk what a server that is down would have. Bounded in time; never raises."""
 
 
 class Background(Protocol):
@@ -231,9 +231,10 @@ class Monitor:
         if not isinstance(outcome, NoAnswer):
             self._heard = self._clock.wall()
             # Before it is believed: what is private must not go through a tunnel in the first moment.
-            if self._forwarder is None:
+            # And at each look where nobody tells of the end of whoever listens: another may have its port.
+            if self._forwarder is None or not self._watched:
                 self._forwarder = await asked.forwarder(*host_and_port(endpoint.url))
-            return msgspec.structs.replace(known, forwarder=self._forwarder or "")
+            return msgspec.structs.replace(known, forwarder=self._forwarder)
         if outcome.kind != "refused":
             return known
         self._forwarder = None
@@ -339,7 +340,7 @@ class Monitor:
         tasks.start_soon(self._read_shelf, self._shelf)
 
     async def _read_shelf(self, shelf: Shelf) -> None:
-        models = await anyio.to_thread.run_sync(shelf, abandon_on_cancel=True)
+        models = await shelf()
         if models:
             self._store.update(lambda world: shelve(world, self.name, models, self._clock.wall()))
 

@@ -6,14 +6,14 @@ The only place that knows every probe and every inventory on disk by name.
 from __future__ import annotations
 
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterable, Mapping
 
 import anyio.to_thread
 import msgspec
 import structlog
 
+from hived.daemon.aside import Aside
+from hived.daemon.monitor import Shelf
 from hived.decisions.expected import Given
 from hived.decisions.shelves import keeper_of_shelf
 from hived.providers import disk_huggingface, disk_llamacpp, disk_lm_studio, disk_ollama
@@ -87,7 +87,7 @@ async def gather_probes(http: Http, environment: Mapping[str, str]) -> Probes:
 
 def shelf_of(
     probes: Probes, endpoint: Endpoint, environment: Mapping[str, str], world: Callable[[], World]
-) -> Callable[[], tuple[Model, ...]] | None:
+) -> Shelf | None:
     """Return what reads the models that an endpoint would have if it ran; ``None`` where nothing does.
 
     What it has is also what it served before from a file that is still there, wherever that lies.
@@ -96,27 +96,25 @@ def shelf_of(
     if reader is None:
         return None
 
-    def read() -> tuple[Model, ...]:
+    aside = Aside()
+
+    async def read() -> tuple[Model, ...]:
         endpoints = world().endpoints
         if keeper_of_shelf(endpoints, endpoint.provider) != endpoint.name:
             return ()
-        on_disk = _within(LONGEST_READ, lambda: reader(environment))
         known = next((each.models or () for each in endpoints if each.name == endpoint.name), ())
-        return (*on_disk, *_still_there(known, on_disk))
+
+        def look() -> tuple[Model, ...]:
+            on_disk = reader(environment)
+            return (*on_disk, *_still_there(known, on_disk))
+
+        try:
+            return await aside.within(LONGEST_READ, look)
+        except TimeoutError:
+            log.warning("shelf.silent", seconds=LONGEST_READ)
+            return ()
 
     return read
-
-
-def _within(seconds: float, read: Callable[[], tuple[Model, ...]]) -> tuple[Model, ...]:
-    """Return what is read, or nothing where a disk, or a plug-in, does not come back with it in time."""
-    found: queue.SimpleQueue[tuple[Model, ...]] = queue.SimpleQueue()
-    # One that hangs must not keep the process from ending, as one of anyio's own threads would.
-    threading.Thread(target=lambda: found.put(read()), name="shelf", daemon=True).start()
-    try:
-        return found.get(timeout=seconds)
-    except queue.Empty:
-        log.warning("shelf.silent", seconds=seconds)
-        return ()
 
 
 def _still_there(known: Iterable[Model], on_disk: tuple[Model, ...]) -> Iterable[Model]:

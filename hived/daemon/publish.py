@@ -7,14 +7,15 @@ that hangs must look hung.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 
 import anyio
-import anyio.to_thread
 import msgspec
 import structlog
 
+from hived.daemon.aside import Aside
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
 from hived.decisions.transitions import complain
@@ -34,6 +35,9 @@ RETRY = 1.0
 
 REMEMBER_EVERY = 5.0
 """Seconds between two copies to the state folder, at least."""
+
+PATIENCE = 5.0
+"""Seconds that a copy may take: the state folder may lie on a disk that hangs."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +64,7 @@ class Publisher:
         self._published = -1
         self._remembered = -1
         self._beat_fd = -1
+        self._memory = Aside()
         self._failing = False
         self._troubles: dict[str, Fault] = {}
         self.writes = 0
@@ -90,11 +95,7 @@ class Publisher:
         """Copy the World to the state folder, now and then, when it has changed."""
         while True:
             await self._store.wait_changed(self._remembered)
-            world = self._dated()
-            error = await anyio.to_thread.run_sync(self._remember, world)
-            if error is None:
-                self._remembered = world.generation
-            self._tell(self._places.state, error)
+            await self._remember(self._dated())
             await anyio.sleep(REMEMBER_EVERY)
 
     def flush(self) -> None:
@@ -170,14 +171,14 @@ class Publisher:
             return False
         return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
-    def finish(self, *, last_word: bool = True) -> None:
-        """Publish the last World as the last, and keep it.
+    async def finish(self, *, last_word: bool = True) -> None:
+        """Publish the last World as the last, and keep it, where the disk comes back in time.
 
         Without ``last_word`` the folder is another daemon's by now, and its files are left alone.
         """
         if last_word:
             self.publish(flags=STOPPED)
-        self._remember(self._dated())
+        await self._remember(self._dated())
         if self._beat_fd >= 0:
             os.close(self._beat_fd)
             self._beat_fd = -1
@@ -203,16 +204,23 @@ class Publisher:
             endpoints.append(endpoint)
         return msgspec.structs.replace(world, endpoints=tuple(endpoints))
 
-    def _remember(self, world: World) -> OSError | None:
-        """Write what survives the daemon; return why it could not be. Blocks."""
-        entries = [encode_endpoint(endpoint) for endpoint in world.endpoints]
+    async def _remember(self, world: World) -> None:
+        """Write what survives the daemon; put into the World that it cannot be."""
+
+        def write() -> None:
+            entries = [encode_endpoint(endpoint) for endpoint in world.endpoints]
+            data = encode_snapshot(world, entries, daemon_id=self._id)
+            write_whole(self._places.last_known, data, sync=True)
+
         try:
-            write_whole(
-                self._places.last_known, encode_snapshot(world, entries, daemon_id=self._id), sync=True
-            )
+            await self._memory.within(PATIENCE, write)
+        except TimeoutError:
+            self._tell(self._places.state, OSError(errno.ETIMEDOUT, "the disk does not answer"))
         except OSError as error:
-            return error
-        return None
+            self._tell(self._places.state, error)
+        else:
+            self._remembered = world.generation
+            self._tell(self._places.state, None)
 
     def _fail(self, error: OSError) -> None:
         self._failing = True

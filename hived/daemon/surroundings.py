@@ -1,18 +1,19 @@
 """What this machine knows about its own servers, asked in threads, within bounds.
 
 Files of a home on a network, and the list of all processes, may keep a thread waiting; never the loop, and
-never more than two threads at once. What comes too late is asked for again at the next look.
+never more than a few threads at once, of which those that ask who listens are kept apart: what is private
+hangs on that. What comes too late is asked for again at the next look.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import anyio
-import anyio.to_thread
 import msgspec
 
+from hived.daemon.aside import Aside
 from hived.daemon.watching import SystemProcesses
 from hived.decisions.command_lines import forwarder, is_vllm, vllm_port
 from hived.decisions.outcomes import Inside
@@ -24,17 +25,15 @@ from hived_client.vocabulary.world import Installation
 ROOT = "/"
 """The folder below which programs, units and applications are looked for."""
 THREADS = 2
-"""Threads that wait for the machine at most."""
+"""Threads that wait for the machine at most, and as many again for its list of who listens."""
 PATIENCE = 0.25
 """Seconds that a look waits for what the files say."""
-LISTENER_PATIENCE = 1.0
+LISTENER_PATIENCE = 2.0
 """Seconds that a look waits to hear which program listens: what is private hangs on that."""
 SCAN_PATIENCE = 1.0
 """Seconds that a look waits for the list of processes."""
 SCAN_EVERY = 2.0
 """Seconds between two looks at the list of processes."""
-
-T = TypeVar("T")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +73,8 @@ class ThisMachine:
         self._environment = environment
         self._processes = processes
         self._installations = Installations(environment, studio=studio, root=ROOT)
-        self._threads = anyio.CapacityLimiter(THREADS)
+        self._files = Aside(THREADS)
+        self._listeners = Aside(THREADS)
         self._command_lines = CommandLines()
         self._scanning = anyio.Lock()
         self._scanned: float | None = None
@@ -90,16 +90,20 @@ class ThisMachine:
                 installation=self._installations.find(provider), inside=look_inside(self._environment, ROOT)
             )
 
-        return await self._within(PATIENCE, read)
+        try:
+            return await self._files.within(PATIENCE, read)
+        except TimeoutError:
+            return None
 
     async def forwarder(self, host: str, port: int) -> str | None:
-        with anyio.move_on_after(LISTENER_PATIENCE):
-            pid = await self._processes.listener(host, port)
-            if pid is None:
-                return ""  # not ours to see, and so not known to be one
-            program = await self._within(LISTENER_PATIENCE, lambda: program_of(pid))
-            return None if program is None else forwarder(program)
-        return None
+        try:
+            with anyio.fail_after(LISTENER_PATIENCE):
+                pid = await self._processes.listener(host, port)
+                if pid is None:
+                    return ""  # not ours to see, and so not known to be one
+                return forwarder(await self._listeners.within(LISTENER_PATIENCE, lambda: program_of(pid)))
+        except TimeoutError:
+            return None
 
     async def launching_since(self, port: int) -> float | None:
         # One at a time, and whoever waited for another's scan has its result.
@@ -114,15 +118,11 @@ class ThisMachine:
     async def _scan(self) -> None:
         self.scans += 1
         lines = self._command_lines
-        found = await self._within(SCAN_PATIENCE, lambda: lines.find(is_vllm))
-        if found is None:
+        try:
+            found = await self._files.within(SCAN_PATIENCE, lambda: lines.find(is_vllm))
+        except TimeoutError:
             # The kernel can hold whoever reads a command line. That thread keeps its own list.
             self._command_lines, found = CommandLines(), []
         self._scanned = anyio.current_time()
         ports = ((vllm_port(words), began) for began, words in found)
         self._launching = tuple((own, began) for own, began in ports if own is not None)
-
-    async def _within(self, seconds: float, read: Callable[[], T]) -> T | None:
-        with anyio.move_on_after(seconds):
-            return await anyio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._threads)
-        return None

@@ -9,13 +9,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 import anyio
-import anyio.to_thread
 
+from hived.daemon.aside import Aside
 from hived.machine.processes import find_listener, identify, is_stopped, wait_exit
 
 STOP_POLL = 0.5
 """Seconds between two looks at whether a process was stopped (SIGSTOP): a stopped server still accepts
 connections and never answers."""
+
+PATIENCE = 5.0
+"""Seconds that a search for a listener may take."""
 
 FOUND_AGE = 1.0
 """Seconds for which a listener that was found need not be sought again: seeking reads all of /proc."""
@@ -41,6 +44,7 @@ class SystemProcesses:
         self._found: dict[tuple[str, int], tuple[float, int | None]] = {}
         self._watched: dict[int, list[Callable[[], None]]] = {}
         self._stopped: set[int] = set()
+        self._seeking = Aside(2)
         self.turns = 0
 
     def __repr__(self) -> str:
@@ -57,22 +61,28 @@ class SystemProcesses:
                 told()
 
     async def listener(self, host: str, port: int) -> int | None:
-        """Find the process that listens at an address; asked again within a second, the same one."""
+        """Find the process that listens at an address; asked again within a second, the same one.
+
+        Raises TimeoutError where that takes too long.
+        """
         now = anyio.current_time()
         self._found = {at: known for at, known in self._found.items() if now - known[0] < FOUND_AGE}
         if (host, port) not in self._found:
-            pid = await anyio.to_thread.run_sync(find_listener, host, port, abandon_on_cancel=True)
+            pid = await self._seeking.within(PATIENCE, lambda: find_listener(host, port))
             self._found[host, port] = (anyio.current_time(), pid)
         return self._found[host, port][1]
 
     async def watch(
         self, host: str, port: int, *, found: Callable[[], None], told: Callable[[], None]
     ) -> None:
-        pid = await self.listener(host, port)
-        if pid is not None and identify(pid) is None:
-            # It was found a moment ago, for another question, and has gone: another may have its port.
-            self._found.pop((host, port), None)
+        try:
             pid = await self.listener(host, port)
+            if pid is not None and identify(pid) is None:
+                # It was found a moment ago, for another question, and has gone: another may have its port.
+                self._found.pop((host, port), None)
+                pid = await self.listener(host, port)
+        except TimeoutError:
+            return
         self._found.pop((host, port), None)  # when this one has gone, another is to be sought
         identity = identify(pid) if pid is not None else None
         if pid is None or identity is None:

@@ -71,8 +71,11 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """How far a start is, by the log of a server that hived started: ``loading weights``."""
     launching_since: float | None = None
     """When a process began (seconds since the epoch) that will listen there and does not yet."""
-    forwarder: str = ""
-    """The program that listens there, where that hands connections on to who knows where."""
+    forwarder: str | None = ""
+    """The program that listens there, where that hands connections on to who knows where.
+
+    ``None``: which program listens could not be told in time.
+    """
     key_unset: bool = False
     """Whether the variable that names the server's key is not set where hived runs."""
     other: str = ""

@@ -156,7 +156,7 @@ def judge(
                 models=outcome.models
                 if outcome.models is not None or _was_gateway(endpoint)
                 else endpoint.models,
-                locality=None if outcome.forwards or now.forwarder else locality_of(endpoint.url),
+                locality=None if outcome.forwards or now.forwarder != "" else locality_of(endpoint.url),
                 warnings=_forwarded(endpoint, now, kind),
             )
         case Locked():
@@ -167,7 +167,7 @@ def judge(
                 reason=problem,
                 version=outcome.version or endpoint.version,
                 models=None if _was_gateway(endpoint) else endpoint.models,
-                locality=None if now.forwarder else locality_of(endpoint.url),
+                locality=None if now.forwarder != "" else locality_of(endpoint.url),
                 warnings=_forwarded(endpoint, now, kind),
             )
         case Stranger():

@@ -72,15 +72,15 @@ async def test_models_on_disk_are_shown_once_and_with_those_that_were_served_fro
     first = Endpoint(name="llamacpp", provider="llamacpp", url=HERE.url, source="default", models=served)
     world = World(generation=1, endpoints=(first, TWO[1]))
 
-    def read(endpoint: Endpoint) -> list[str]:
+    async def read(endpoint: Endpoint) -> list[str]:
         shelf = shelf_of(gathered, endpoint, environment, lambda: world)
-        return [model.name for model in shelf()] if shelf is not None else []
+        return [model.name for model in await shelf()] if shelf is not None else []
 
-    assert read(TWO[0]) == ["u/q:Q4_K_M", "own"]
-    assert read(TWO[1]) == []
+    assert await read(TWO[0]) == ["u/q:Q4_K_M", "own"]
+    assert await read(TWO[1]) == []
     vllm = Endpoint(name="vllm", provider="vllm", url="http://127.0.0.1:8000", source="default")
     world = World(generation=1, endpoints=(vllm,))
-    assert read(vllm) == ["u/weights"]
+    assert await read(vllm) == ["u/weights"]
     assert (
         shelf_of(gathered, Endpoint(name="x", provider="x", url="", source="default"), {}, lambda: world)
         is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from hived.decisions.transitions import expect, introduce
 from hived_client.doors.files import Files, known
 from hived_client.doors.paths import Places, ensure_folder
 from hived_client.doors.snapshot import read_snapshot
+from hived_client.doors.whole import write_whole
 from hived_client.vocabulary.world import Daemon, Endpoint, World
 
 ID = b"i" * 16
@@ -40,7 +42,8 @@ def add(store: Store, url: str) -> None:
     store.update(lambda world: expect(world, (endpoint,)))
 
 
-def test_what_is_published_is_what_is_read(publisher: Publisher, store: Store, where: Places) -> None:
+@pytest.mark.anyio
+async def test_what_is_published_is_what_is_read(publisher: Publisher, store: Store, where: Places) -> None:
     add(store, "http://127.0.0.1:1")
     publisher.publish()
     view = Files(where).look()
@@ -49,25 +52,27 @@ def test_what_is_published_is_what_is_read(publisher: Publisher, store: Store, w
     assert view.snapshot.world() == store.world
     assert os.stat(where.snapshot).st_mode & 0o777 == 0o600
     assert os.stat(where.beat).st_mode & 0o777 == 0o600
-    publisher.finish()
+    await publisher.finish()
     assert Files(where).look().verdict == "stopped"
     last = read_last_known(where.last_known)
     assert last is not None
     assert last.endpoints == store.world.endpoints
 
 
-def test_without_the_last_word_another_daemons_files_are_left_alone(
+@pytest.mark.anyio
+async def test_without_the_last_word_another_daemons_files_are_left_alone(
     publisher: Publisher, store: Store, where: Places
 ) -> None:
     publisher.publish()
     with open(where.snapshot, "wb") as file:
         file.write(b"another's")
-    publisher.finish(last_word=False)
+    await publisher.finish(last_word=False)
     with open(where.snapshot, "rb") as file:
         assert file.read() == b"another's"
 
 
-def test_a_change_in_a_folder_that_is_anothers_by_now_is_not_written(
+@pytest.mark.anyio
+async def test_a_change_in_a_folder_that_is_anothers_by_now_is_not_written(
     publisher: Publisher, store: Store, where: Places
 ) -> None:
     publisher.publish()
@@ -81,11 +86,14 @@ def test_a_change_in_a_folder_that_is_anothers_by_now_is_not_written(
     ours[0] = True
     superseded.reopen()
     assert read_snapshot(where.snapshot).world() == store.world
-    superseded.finish()
+    await superseded.finish()
 
 
 @pytest.mark.parametrize("lost", ["snapshot", "beat"])
-def test_a_lost_file_is_noticed_and_written_again(publisher: Publisher, where: Places, lost: str) -> None:
+@pytest.mark.anyio
+async def test_a_lost_file_is_noticed_and_written_again(
+    publisher: Publisher, where: Places, lost: str
+) -> None:
     publisher.publish()
     assert publisher.is_intact()
     os.unlink(getattr(where, lost))
@@ -93,17 +101,19 @@ def test_a_lost_file_is_noticed_and_written_again(publisher: Publisher, where: P
     publisher.reopen()
     assert publisher.is_intact()
     assert Files(where).look().verdict == "fresh"
-    publisher.finish()
+    await publisher.finish()
 
 
-def test_a_beat_that_was_replaced_is_noticed(publisher: Publisher, where: Places) -> None:
+@pytest.mark.anyio
+async def test_a_beat_that_was_replaced_is_noticed(publisher: Publisher, where: Places) -> None:
     publisher.publish()
     os.replace(where.snapshot, where.beat)
     assert not publisher.is_intact()
-    publisher.finish()
+    await publisher.finish()
 
 
-def test_a_folder_that_cannot_be_written_is_counted_and_forgotten(
+@pytest.mark.anyio
+async def test_a_folder_that_cannot_be_written_is_counted_and_forgotten(
     publisher: Publisher, store: Store, where: Places
 ) -> None:
     os.rename(where.folder, f"{where.folder}.away")
@@ -112,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_counted_and_forgotten(
     os.rename(f"{where.folder}.away", where.folder)
     publisher.publish()
     assert not publisher.statistics()["failing"]
-    publisher.finish()
+    await publisher.finish()
 
 
 @pytest.mark.anyio
@@ -133,7 +143,38 @@ async def test_changes_are_written_together_and_all_in_the_end(
     view = Files(where).look()
     assert view.snapshot is not None
     assert view.snapshot.world().endpoints[0].url == "http://127.0.0.1:200"
-    publisher.finish()
+    await publisher.finish()
+
+
+@pytest.mark.anyio
+async def test_a_state_folder_whose_disk_hangs_is_told_and_holds_neither_the_loop_nor_the_end(
+    publisher: Publisher, store: Store, where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.update(lambda world: introduce(world, DAEMON))
+    goes_on, writes = threading.Event(), []
+
+    def hang(path: str, data: bytes, *, sync: bool = False) -> None:
+        if path != where.last_known:
+            return write_whole(path, data, sync=sync)
+        writes.append(path)
+        goes_on.wait(60.0)
+
+    monkeypatch.setattr("hived.daemon.publish.write_whole", hang)
+    monkeypatch.setattr("hived.daemon.publish.PATIENCE", 0.05)
+    try:
+        with anyio.fail_after(10.0):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publisher.run_memory)
+                while not store.world.problems:  # noqa: ASYNC110
+                    await anyio.sleep(0.001)
+                tasks.cancel_scope.cancel()
+            assert [problem.code for problem in store.world.problems] == ["runtime.unwritable"]
+            assert "the disk does not answer" in store.world.problems[0].message
+            await publisher.finish()
+        assert len(writes) == 1
+        assert Files(where).look().verdict == "stopped"
+    finally:
+        goes_on.set()
 
 
 def test_a_last_known_world_that_is_none_is_forgotten(where: Places) -> None:
@@ -185,7 +226,8 @@ def test_what_is_no_full_disk_is_not_called_one(publisher: Publisher, store: Sto
     assert store.world.problems == ()
 
 
-def test_a_flush_writes_what_is_not_written_and_else_only_beats(
+@pytest.mark.anyio
+async def test_a_flush_writes_what_is_not_written_and_else_only_beats(
     publisher: Publisher, store: Store, where: Places
 ) -> None:
     publisher.publish()
@@ -200,10 +242,11 @@ def test_a_flush_writes_what_is_not_written_and_else_only_beats(
     publisher.flush()
     assert Files(where).look().seen("a").at is not None
     assert publisher.writes == 2
-    publisher.finish()
+    await publisher.finish()
 
 
-def test_a_flush_leaves_a_folder_that_cannot_be_written_to_the_next_try(
+@pytest.mark.anyio
+async def test_a_flush_leaves_a_folder_that_cannot_be_written_to_the_next_try(
     publisher: Publisher, store: Store, where: Places
 ) -> None:
     publisher.publish()
@@ -216,4 +259,4 @@ def test_a_flush_leaves_a_folder_that_cannot_be_written_to_the_next_try(
     assert publisher.statistics()["failing"]
     publisher.publish()
     assert not publisher.statistics()["failing"]
-    publisher.finish()
+    await publisher.finish()

@@ -270,10 +270,22 @@ async def test_a_gateway_behind_a_tunnel_is_nowhere_too() -> None:
         assert bench.endpoint.locality is None
 
 
-async def test_where_it_took_too_long_to_tell_it_is_asked_again() -> None:
-    async with watching(FakeServer(), FakeMachine(program=None)) as bench:
+async def test_where_it_took_too_long_to_tell_it_is_nowhere_until_it_is_told() -> None:
+    async with watching(FakeServer(visible=True), FakeMachine(program=None)) as bench:
         await anyio.sleep(61.0)
         assert len(bench.machine.asked) >= 3
+        assert (bench.endpoint.locality, bench.endpoint.warnings) == (None, ())
+        bench.machine.program = ""
+        await anyio.sleep(61.0)
+        assert bench.endpoint.locality == "device"
+
+
+async def test_where_the_end_of_a_server_cannot_be_seen_a_tunnel_in_its_place_is() -> None:
+    async with watching(FakeServer(), FakeMachine()) as bench:
+        assert bench.endpoint.locality == "device"
+        bench.machine.program = "ssh"  # between two knocks, so that the port was never seen closed
+        await anyio.sleep(61.0)
+        assert bench.endpoint.locality is None
 
 
 async def test_a_silent_server_costs_no_question_to_the_machine() -> None:
