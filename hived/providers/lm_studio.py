@@ -33,7 +33,7 @@ from hived.providers.http import LARGE, LOOK_TIMEOUT, SMALL, Answer, Http, Unusa
 from hived.providers.ladder import identify_stranger
 from hived.providers.lm_studio_places import Here, Places, unplaced
 from hived.providers.reach import key_for, timeout_for
-from hived.providers.watching import can_watch, watch_folders
+from hived.providers.watching import watch_folders
 from hived_client.vocabulary.world import GUESSED, Endpoint, Model
 
 Level = Literal["v1", "v0", "openai"]
@@ -74,11 +74,7 @@ class LmStudio:
 
     def has_push(self, endpoint: Endpoint) -> bool:
         """Over HTTP it tells nothing by itself; on this device its models folder does."""
-        return (
-            locality_of(endpoint.url) == "device"
-            and self._places.folder != ""
-            and can_watch(self._places.folder)
-        )
+        return locality_of(endpoint.url) == "device" and self._places.folder != ""
 
     async def push(self, endpoint: Endpoint, told: Callable[[], None]) -> None:
         """Watch the models folder for models that come and go, until another folder is the one."""

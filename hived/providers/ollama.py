@@ -24,7 +24,7 @@ import msgspec
 
 from hived.decisions.addresses import locality_of
 from hived.decisions.outcomes import Heard, NoAnswer, Outcome, Stranger
-from hived.providers.disk_ollama import manifest_folders, model_folders
+from hived.providers.disk_ollama import manifest_folders
 from hived.providers.fields import count, inner, is_object, items, text
 from hived.providers.fingerprint import phrase
 from hived.providers.glancing import glance_first
@@ -39,7 +39,7 @@ from hived.providers.ollama_words import (
     quantization_of,
 )
 from hived.providers.reach import timeout_for
-from hived.providers.watching import can_watch, watch_folders
+from hived.providers.watching import watch_folders
 from hived_client.vocabulary.world import Endpoint, Model
 
 GREETING = b"Ollama is running"
@@ -85,10 +85,8 @@ class Ollama:
         return await glance_first(endpoint, thorough=thorough, glance=self._glance, whole=self._whole)
 
     def has_push(self, endpoint: Endpoint) -> bool:
-        """Where its models lie on this device and may be read, the folder tells of those that come and go."""
-        return locality_of(endpoint.url) == "device" and any(
-            can_watch(folder) for folder in model_folders(self._environment)
-        )
+        """On this device the folders of its models tell of those that come and go, where they may be read."""
+        return locality_of(endpoint.url) == "device"
 
     async def push(self, endpoint: Endpoint, told: Callable[[], None]) -> None:
         """Watch the folders of manifests, for ever: a manifest is what a pull writes last."""

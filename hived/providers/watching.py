@@ -7,6 +7,7 @@ cannot begin where there is none yet; so the paths are looked at now and then, w
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable
 
@@ -61,8 +62,14 @@ async def watch_folders(
     def tell() -> None:
         changed.set()
 
+    one_thread = anyio.CapacityLimiter(1)
+
+    async def look() -> Mark:
+        # In a thread: a folder on a disk that hangs costs this watch, and not the loop.
+        return await anyio.to_thread.run_sync(_mark, paths, abandon_on_cancel=True, limiter=one_thread)
+
     async def keep_watching() -> None:
-        mark = _mark(paths)
+        mark = await look()
         while True:
             async with anyio.create_task_group() as tasks:
                 there = [path for path, _, _ in mark]
@@ -70,7 +77,7 @@ async def watch_folders(
                 after = mark
                 while after == mark:
                     await anyio.sleep(RECHECK)
-                    after = _mark(paths)
+                    after = await look()
                 tasks.cancel_scope.cancel()
             mark = after
             tell()
@@ -84,20 +91,15 @@ async def watch_folders(
             await anyio.sleep(pause)
 
 
-def can_watch(folder: str) -> bool:
-    """Tell whether this is a folder whose changes we may see."""
-    return os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
-
-
 def _mark(paths: tuple[str, ...]) -> Mark:
-    """Return which of the folders are there and may be read, and which ones they are."""
+    """Return which of the folders are there and may be read, and which ones they are. Blocks."""
     found: list[tuple[str, int, int]] = []
     for path in paths:
         try:
             status = os.stat(path)
         except OSError:
             continue
-        if can_watch(path):
+        if stat.S_ISDIR(status.st_mode) and os.access(path, os.R_OK | os.X_OK):
             found.append((path, status.st_dev, status.st_ino))
     return tuple(found)
 

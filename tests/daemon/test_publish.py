@@ -154,10 +154,11 @@ async def test_a_state_folder_whose_disk_hangs_is_told_and_holds_neither_the_loo
     goes_on, writes = threading.Event(), []
 
     def hang(path: str, data: bytes, *, sync: bool = False) -> None:
-        if path != where.last_known:
-            return write_whole(path, data, sync=sync)
-        writes.append(path)
-        goes_on.wait(60.0)
+        if path == where.last_known:
+            writes.append(path)
+            goes_on.wait(60.0)
+        else:
+            write_whole(path, data, sync=sync)
 
     monkeypatch.setattr("hived.daemon.publish.write_whole", hang)
     monkeypatch.setattr("hived.daemon.publish.PATIENCE", 0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import watchfiles
 
 from hived.providers import watching
-from hived.providers.watching import can_watch, watch_folders
+from hived.providers.watching import watch_folders
 
 pytestmark = pytest.mark.anyio
 
@@ -210,8 +211,37 @@ async def test_a_watch_that_the_system_refuses_is_tried_again(
     assert refused
 
 
-def test_a_folder_can_be_watched_or_not(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert can_watch(str(tmp_path))
-    assert not can_watch(str(tmp_path / "file"))
-    assert not can_watch(str(tmp_path / "none"))
+async def test_a_file_in_the_place_of_a_folder_is_nothing_to_watch(tmp_path: Path) -> None:
+    place = tmp_path / "models"
+    place.touch()
+    told = Told()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch_folders, [str(place)], told)
+        await anyio.sleep(0.1)
+        assert told.times == []
+        place.unlink()
+        place.mkdir()
+        await told.wait(1)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_disk_that_hangs_holds_neither_the_loop_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, hangs = threading.Event(), threading.Event()
+
+    def hang(paths: tuple[str, ...]) -> watching.Mark:
+        hangs.set()
+        goes_on.wait(60.0)
+        return ()
+
+    monkeypatch.setattr(watching, "_mark", hang)
+    try:
+        with anyio.fail_after(10.0):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch_folders, [str(tmp_path)], Told())
+                while not hangs.is_set():  # noqa: ASYNC110
+                    await anyio.sleep(0.001)
+                tasks.cancel_scope.cancel()
+    finally:
+        goes_on.set()
