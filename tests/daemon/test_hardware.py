@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from hived.daemon.hardware import HardwareWatch
+from hived.daemon.hardware import FILE, FILE_PATIENCE, HardwareWatch
 from hived.daemon.store import Store
 from hived.decisions.hardware import FIRST_RETRY, LOADING, WATCHED, WATCHING
 from hived.machine.hardware.understanding import Captured, Reply
@@ -39,8 +39,10 @@ class AtOnce:
 
     def __init__(self, takes: float = 0.0) -> None:
         self.takes = takes
+        self.runs = 0
 
     async def run(self, act: Callable[[], T]) -> T:
+        self.runs += 1
         await anyio.sleep(self.takes)
         return act()
 
@@ -89,9 +91,16 @@ class Watched:
 
     def __init__(self, path: Path, machine: Told, takes: float = 0.0, *endpoints: Endpoint) -> None:
         self.machine = machine
+        self.disk = AtOnce()
         self.store = Store(world(*endpoints), VirtualClock())
         self.watch = HardwareWatch(
-            self.store, {}, VirtualClock(), path=str(path / "hardware"), machine=machine, aside=AtOnce(takes)
+            self.store,
+            {},
+            VirtualClock(),
+            path=str(path / "hardware"),
+            machine=machine,
+            aside=AtOnce(takes),
+            disk=self.disk,
         )
 
     async def while_running(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -299,6 +308,37 @@ async def test_a_look_during_which_something_hung_is_not_kept(tmp_path: Path) ->
 
     async def act() -> None:
         assert not (tmp_path / "hardware").exists()
+
+    await one.while_running(act)
+
+
+@pytest.mark.parametrize("replies", [nvml(CARD), {"nvml": LATE}])
+async def test_a_disk_that_hangs_keeps_nobody_waiting_and_is_tried_again_ever_later(
+    tmp_path: Path, replies: dict[str, Reply]
+) -> None:
+    machine = Told()
+    machine.replies = replies
+    one = Watched(tmp_path, machine)
+    one.disk.takes = float("inf")
+
+    async def act() -> None:
+        await anyio.sleep(3 * FILE_PATIENCE)
+        hardware = one.store.world.hardware
+        assert hardware is not None
+        late = [each for each in hardware.probes if each.name == FILE]
+        assert [(each.state, each.failures) for each in late] == [("late", 1)]
+        begun = anyio.current_time()
+        await one.watch.read(Asked())
+        assert anyio.current_time() == begun
+        await anyio.sleep(24 * 3600)
+        assert 5 < one.disk.runs < 40
+        looks = machine.asked.count("what moves")
+        one.disk.takes = 0.0
+        await anyio.sleep(2 * 3600)
+        assert one.store.world.hardware is not None
+        assert not [each for each in one.store.world.hardware.probes if each.name == FILE]
+        assert (tmp_path / "hardware").exists() == (replies != {"nvml": LATE})
+        assert machine.asked.count("what moves") == looks  # nobody watches
 
     await one.while_running(act)
 

@@ -2,8 +2,9 @@
 
 Every question is asked at once, each in a thread that does not keep the process from ending, and no question
 takes more than its time. A program that hangs is ended with its group; one that the kernel holds is left
-behind and not asked again while it is there. Files about graphics are read by a process of its own as well,
-since a driver that hangs holds whoever reads them.
+behind and not asked again while it is there. So is a thread: a folder of PATH may lie on a disk that hangs,
+and whoever knows the users' names may be a server that is gone. Files about graphics are read by a process of
+its own as well, since a driver that hangs holds whoever reads them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -45,6 +47,9 @@ MASKS = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
     *("GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR"),
 )
+
+CHAIN = {"nvidia": "nvml"}
+"""Questions that ask several probes, and under whose name it is said that they did not come back."""
 
 _GIVEN_UP = ""
 _PYTHON = (sys.executable, "-P", "-m")
@@ -79,6 +84,7 @@ class Asking:
         self._each = each
         self._longest = longest
         self._left: dict[str, int] = {}
+        self._hanging: dict[str, threading.Thread] = {}
         self._running: dict[int, None] = {}
         self._fields: tuple[str, ...] = FIELDS
         self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
@@ -88,7 +94,7 @@ class Asking:
         self._times_given_up = 0
 
     def __repr__(self) -> str:
-        return f"<Asking {self._root}, {len(self._left)} left behind>"
+        return f"<Asking {self._root}, {len(self._left) + len(self._hanging)} left behind>"
 
     def everything(self, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask everything but ``skip``, which are probes that failed and wait for their turn."""
@@ -129,22 +135,27 @@ class Asking:
             found = collect.collect(self._root, ["proc/driver/nvidia/version"])
             return {"driver": Reply(state="ok", out="".join(found.values()))}
 
-        def find_server(until: float) -> Replies:
-            # A folder of PATH may lie on a disk that hangs.
+        def find_server() -> str:
             server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
             try:
                 changed = os.stat(server).st_mtime_ns if server else 0
             except OSError:
                 changed = 0
-            return {"server": Reply(state="ok", out=f"{server} {changed}")}
+            return f"{server} {changed}"
 
-        questions = {"driver": read_driver, "server": find_server}
+        def look_around() -> str:
+            try:
+                root = os.stat(self._root)
+            except OSError:
+                return ""
+            return f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
+
+        questions = {
+            "driver": read_driver,
+            "server": _aside("server", find_server),
+            "around": _aside("around", look_around),
+        }
         found = self._gather(questions, frozenset(), time.monotonic() + self._each)
-        try:
-            root = os.stat(self._root)
-            around = f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
-        except OSError:
-            around = ""
         masks = [f"{name}={self._environment[name]}" for name in MASKS if name in self._environment]
         parts = [
             __version__,
@@ -152,7 +163,6 @@ class Asking:
             system.nodename,
             system.machine,
             *(f"{name}: {each.state} {each.out}" for name, each in sorted(found.items())),
-            around,
             *masks,
         ]
         return "\n".join(parts)
@@ -174,7 +184,7 @@ class Asking:
 
         questions = {name: question(name, words) for name, words in programs.items()}
         if programs is MAC_FIRST:
-            questions["llama-server"] = self._devices
+            questions |= {"llama-server": self._devices, "user": self._user}
         replies = before | self._gather(questions, skip, time.monotonic() + self._longest)
         return self._captured(replies, listed_now=programs is MAC_FIRST)
 
@@ -204,6 +214,10 @@ class Asking:
         wanted: dict[str, Question] = {"system": read_system}
         if before is None or before.cards:
             wanted["cards"] = read_cards  # where there was none at the whole look, none has come
+        if before is None:
+            inside = partial(look_inside, self._environment, self._root)
+            wanted |= {"user": self._user, "inside": _aside("inside", inside)}
+            wanted["programs"] = _aside("programs", self._smi)
         replies = self._gather(wanted, skip, first)
         # A thread that is late may still write into its own; what is kept is as it is now.
         system, cards = dict(system), dict(cards)
@@ -212,8 +226,9 @@ class Asking:
             cards = cards or before.cards
             replies = before.replies | replies
         questions: dict[str, Question] = {}
-        if self._has_nvidia(cards):
-            questions["nvidia"] = self._nvidia
+        smi = _words(replies, "programs")
+        if smi or _has_nvidia(cards):
+            questions["nvidia"] = partial(self._nvidia, smi)
         devices = understand_pci(cards)
         asleep = {
             each.vendor
@@ -229,14 +244,16 @@ class Asking:
         replies |= self._gather(questions, skip, until)
         return self._captured(replies, system=system, cards=cards, listed_now=before is None)
 
-    def _nvidia(self, until: float) -> Replies:
+    def _user(self, until: float) -> Replies:
+        return _aside("user", partial(user_name, os.getuid()))(until)
+
+    def _nvidia(self, program: str, until: float) -> Replies:
         """Ask NVIDIA's library, and its program where that does not answer."""
         nvml = self._program("nvml", (*_PYTHON, f"{_CHILD}.nvml_child"), until)
         replies = {"nvml": nvml}
         if nvml.state in ("late", "stuck") or (nvml.state == "ok" and '"devices": [{' in nvml.out):
             return replies  # one that hangs would hang for its program too
-        program = self._smi()
-        if program is None:
+        if not program:
             return replies
         replies["nvidia-smi"] = smi = self._ask_smi(program, until)
         if smi.state == "ok":
@@ -316,28 +333,37 @@ class Asking:
         done = self._done = queue.SimpleQueue()
         if self._given_up.is_set():
             return {}
-        asked = {name: ask for name, ask in questions.items() if name not in skip}
+        self._hanging = {name: each for name, each in self._hanging.items() if each.is_alive()}
+        asked = {name: ask for name, ask in questions.items() if name not in skip | self._hanging.keys()}
         begun = time.monotonic()
+        threads: dict[str, threading.Thread] = {}
 
         def run(name: str, ask: Question) -> None:
             done.put((name, ask(until)))
 
         for name, ask in asked.items():
-            threading.Thread(target=run, args=(name, ask), name=f"hardware {name}", daemon=True).start()
-        replies: Replies = {}
+            thread = threading.Thread(target=run, args=(name, ask), name=f"hardware {name}", daemon=True)
+            threads[name] = thread
+            thread.start()
+        replies: Replies = {
+            CHAIN.get(name, name): Reply(state="stuck", why="it was asked before, and has not come back")
+            for name in questions.keys() & self._hanging.keys() - skip
+        }
         waiting = set(asked)
         while waiting:
             try:
                 name, found = done.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
+                self._hanging |= {each: threads[each] for each in waiting}
                 break
             if name == _GIVEN_UP:
                 break  # what comes now is thrown away
             waiting.discard(name)
             replies |= found
         for name in waiting:
-            key = "nvml" if name == "nvidia" else name
-            replies[key] = Reply(state="late", why="it did not come back", seconds=time.monotonic() - begun)
+            replies[CHAIN.get(name, name)] = Reply(
+                state="late", why="it did not come back", seconds=time.monotonic() - begun
+            )
         return replies
 
     def _captured(
@@ -355,20 +381,13 @@ class Asking:
             replies=replies,
             smi_fields=self._fields,
             affinity=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            inside=None if self._darwin else look_inside(self._environment, self._root),
-            user=user_name(os.getuid()),
+            inside=_words(replies, "inside") or None,
+            user=_words(replies, "user"),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
             listed_now=listed_now,
             hurried=self._each < EACH,
             at=self._wall(),
         )
-
-    def _has_nvidia(self, cards: Mapping[str, str]) -> bool:
-        """Tell whether anything of NVIDIA's is here: without, nobody is asked."""
-        files = any(path.startswith(("proc/driver/nvidia/", "access/dev/nvidia")) for path in cards)
-        tegra = "etc/nv_tegra_release" in cards or "nvidia" in cards.get("proc/device-tree/compatible", "")
-        bus = any(path.endswith("/vendor") and said.strip() == "0x10de" for path, said in cards.items())
-        return files or tegra or bus or "access/dev/dxg" in cards or self._smi() is not None
 
     def _smi(self) -> str | None:
         found = shutil.which("nvidia-smi", path=self._environment.get("PATH"))
@@ -376,6 +395,29 @@ class Asking:
             return found
         wsl = os.path.join(self._root, "usr/lib/wsl/lib/nvidia-smi")
         return wsl if os.access(wsl, os.X_OK) else None
+
+
+def _aside(name: str, find: Callable[[], str | None]) -> Question:
+    """Make a question of what may wait for a disk, or for another machine, for good."""
+
+    def ask(until: float) -> Replies:
+        begun = time.monotonic()
+        return {name: Reply(state="ok", out=find() or "", seconds=time.monotonic() - begun)}
+
+    return ask
+
+
+def _words(replies: Replies, name: str) -> str:
+    reply = replies.get(name, NOBODY)
+    return reply.out if reply.state == "ok" else ""
+
+
+def _has_nvidia(cards: Mapping[str, str]) -> bool:
+    """Tell whether anything of NVIDIA's is here: without, nobody is asked."""
+    files = any(path.startswith(("proc/driver/nvidia/", "access/dev/nvidia")) for path in cards)
+    tegra = "etc/nv_tegra_release" in cards or "nvidia" in cards.get("proc/device-tree/compatible", "")
+    bus = any(path.endswith("/vendor") and said.strip() == "0x10de" for path, said in cards.items())
+    return files or tegra or bus or "access/dev/dxg" in cards
 
 
 def _texts(reply: Reply) -> dict[str, str] | None:
