@@ -31,6 +31,9 @@ AMD_APUS = frozenset({"gfx1151"})
 """Processors' own graphics by AMD that servers use by default."""
 
 
+_NO_NAMES = frozenset({"", "radeon", "device"})
+"""What is left of names that a driver gives to a card that has none."""
+
 GIVEN_AWAY = frozenset({"vfio-pci", "pci-stub"})
 """Drivers that hold a card for a virtual machine: no program here can use it."""
 
@@ -94,10 +97,9 @@ def _find(found: Sequence[Gpu], gpu: Gpu, taken: set[tuple[int, str]]) -> int | 
             )
         if is_same:
             return at
-    for at, known in enumerate(found):
-        if (at, _backend(gpu)) not in taken and _may_be(known, gpu):
-            return at
-    return None
+    free = [at for at in range(len(found)) if (at, _backend(gpu)) not in taken and _may_be(found[at], gpu)]
+    # One that is called by its maker alone is the processor's own rather than a card, which has a name.
+    return min(free, key=lambda at: (_is_nameless(gpu) and found[at].kind != "integrated", at), default=None)
 
 
 def _may_be(known: Gpu, gpu: Gpu) -> bool:
@@ -106,11 +108,16 @@ def _may_be(known: Gpu, gpu: Gpu) -> bool:
         return False
     if (known.pci and gpu.pci) or (known.uuid and gpu.uuid):
         return False  # then they would have been found to be the same
-    if known.name is not None and gpu.name is not None and not _is_one_name(known.name, gpu.name):
+    if not (_is_nameless(known) or _is_nameless(gpu) or _is_one_name(known.name or "", gpu.name or "")):
         return False
-    if known.memory is None or gpu.memory is None or known.shared:
-        return True
+    if known.memory is None or gpu.memory is None or known.shared or known.kind == "integrated":
+        return True  # of the machine's memory each backend counts another share
     return abs(known.memory - gpu.memory) <= ALIKE * known.memory
+
+
+def _is_nameless(gpu: Gpu) -> bool:
+    """Tell whether all that is said of a card is who made it (``AMD Radeon(TM) Graphics``)."""
+    return gpu.name is None or _plain(gpu.name) in _NO_NAMES
 
 
 def _is_one_name(one: str, other: str) -> bool:
@@ -141,6 +148,8 @@ def _joined(first: Gpu, second: Gpu) -> Gpu:
     }
     if first.memory is not None:
         filled.pop("estimated", None)
+    if "/" in (first.name or "") and not _is_nameless(second) and "/" not in (second.name or ""):
+        filled["name"] = second.name  # the one of the family
     return replace(
         first,
         **filled,
@@ -305,9 +314,12 @@ def troubles(gpus: Sequence[Gpu]) -> tuple[Fault, ...]:
 
 
 def best_gpu(hardware: Hardware | None) -> Gpu | None:
-    """Return the usable card with the most memory, which is what a model on the CPU could have had."""
+    """Return the usable card with the most memory, which is what a model on the CPU could have had.
+
+    A processor's own graphics comes last: its memory is the machine's, and no faster.
+    """
     usable = [gpu for gpu in (hardware.gpus or () if hardware else ()) if gpu.usable]
-    return max(usable, key=lambda gpu: gpu.memory or 0, default=None)
+    return max(usable, key=lambda gpu: (gpu.kind != "integrated", gpu.memory or 0), default=None)
 
 
 def _masked(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:

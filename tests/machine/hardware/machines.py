@@ -105,6 +105,12 @@ def linux(
     return Captured(system=system, cards=cards or {}, replies=asked, user="me", **more)  # type: ignore[arg-type]
 
 
+def listing(captured: Captured, *lines: str) -> Captured:
+    """A computer with a llama-server, which lists these."""
+    said = "Available devices:\n" + "".join(f"  {line}\n" for line in lines)
+    return msgspec.structs.replace(captured, replies=captured.replies | {"llama-server": told(said)})
+
+
 def mac(sysctl: str, profiler: str = "", **replies: str) -> Captured:
     """A Mac."""
     said = {"sysctl": told(sysctl)} | ({"system_profiler": told(profiler)} if profiler else {})
@@ -519,6 +525,70 @@ MACHINES: tuple[Machine, ...] = (
         "the kernel's documentation of amdgpu",
         strix(str(96 * GIB), str(15 * GIB), 30.5),
         f"ROCm: AMD Radeon 8060S (96 GiB), {STRIX} (32 threads, AVX512-VNNI), 30.5 GiB memory",
+    ),
+    Machine(
+        "Strix Halo, listed by ROCm and by Vulkan",
+        "partly",
+        "its lines of llama-server: as published in guides to gfx1151, one machine of 128 GB; the rest as above",
+        listing(
+            strix("4294967296", "103079215104", 124.0),
+            "ROCm0: AMD Radeon Graphics (65536 MiB, 59826 MiB free)",
+            "Vulkan0: AMD Radeon Graphics (RADV GFX1151) (97568 MiB, 97227 MiB free)",
+        ),
+        f"ROCm: AMD Radeon 8060S (96 GiB shared), {STRIX} (32 threads, AVX512-VNNI), 124 GiB memory",
+    ),
+    Machine(
+        "laptop with 16 GB and a Radeon 780M",
+        "written",
+        "the kernel's documentation of amdgpu, LLVM's of gfx1103",
+        linux(
+            plain("AMD Ryzen 7 7840U w/ Radeon 780M Graphics", "avx2 avx512f avx512_vnni")
+            | {"proc/meminfo": meminfo(15.0, 11.0)},
+            {
+                **bus("0000:c1:00.0", "0x1002", "0x15bf", name="Phoenix1"),
+                **card(
+                    1,
+                    "0000:c1:00.0",
+                    "0x1002",
+                    "amdgpu",
+                    mem_info_vram_total=str(GIB // 2),
+                    mem_info_gtt_total=str(15 * GIB // 2),
+                    mem_info_vram_used="1",
+                ),
+                "sys/class/kfd/kfd/topology/nodes/1/properties": (
+                    "simd_count 24\ngfx_target_version 110003\nvendor_id 4098\nlocation_id 49408\ndomain 0\n"
+                ),
+                **ACCESS,
+            },
+        ),
+        "CPU: AMD Ryzen 7 7840U w/ Radeon 780M Graphics (32 threads, AVX512-VNNI), 15 GiB memory",
+    ),
+    Machine(
+        "a card beside a processor with graphics, both listed by Vulkan",
+        "partly",
+        "its lines of llama-server: as another program's tests have them, word for word; the rest written",
+        listing(
+            linux(
+                plain(),
+                {
+                    **RADEON_7900,
+                    **ACCESS,
+                    **bus("0000:12:00.0", "0x1002", "0x164e", name="Raphael"),
+                    **card(
+                        2,
+                        "0000:12:00.0",
+                        "0x1002",
+                        "amdgpu",
+                        mem_info_vram_total=str(GIB // 2),
+                        mem_info_gtt_total=str(31 * GIB),
+                        mem_info_vram_used="1",
+                    ),
+                },
+            ),
+            "Vulkan0: AMD Radeon RX 7900 XTX (24560 MiB, 22532 MiB free)",
+            "Vulkan1: AMD Radeon(TM) Graphics (48532 MiB, 46105 MiB free)",
+        ),
+        "ROCm: AMD Radeon RX 7900 XTX (24 GiB), AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory",
     ),
     Machine(
         "desktop with a Radeon RX 7900 XTX",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hived.decisions.gpus import Signs, judge
+from hived.decisions.gpus import Signs, best_gpu, judge
 from hived.decisions.machine_line import summary
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.understanding import Captured, Reply, understand
@@ -21,6 +21,7 @@ from tests.machine.hardware.machines import (
     bus,
     card,
     linux,
+    listing,
     nvml,
     nvml_card,
     plain,
@@ -130,6 +131,70 @@ def test_the_same_card_told_by_three_is_one_with_the_names_of_all() -> None:
     (gpu,) = cards("one card, told by nvidia-smi, CUDA and Vulkan")
     assert gpu.backends == ("CUDA0", "Vulkan0")
     assert gpu.memory == 6144 << 20
+
+
+def listed_with(cards: dict[str, str], *lines: str) -> tuple[Gpu, ...]:
+    """Return the cards of a computer with these files whose llama-server lists these."""
+    return understand(listing(linux(plain(), cards), *lines), TABLE).gpus or ()
+
+
+def test_a_card_that_has_no_name_of_its_own_is_not_there_twice() -> None:
+    (strix,) = cards("Strix Halo, listed by ROCm and by Vulkan")
+    assert (strix.backends, strix.memory) == (("ROCm0", "Vulkan0"), 96 * GIB)
+    pair = cards("a card beside a processor with graphics, both listed by Vulkan")
+    assert [(gpu.kind, gpu.backends) for gpu in pair] == [
+        ("discrete", ("Vulkan0",)),
+        ("integrated", ("Vulkan1",)),
+    ]
+    # The other way round: the one without a name comes first, and is as large as the card.
+    lines = ("AMD Radeon Graphics (24000 MiB, 1 MiB free)", "AMD Radeon RX 7900 XTX (24560 MiB, 1 MiB free)")
+    captured = BY_NAME["a card beside a processor with graphics, both listed by Vulkan"].captured
+    again = understand(listing(captured, *(f"Vulkan{n}: {each}" for n, each in enumerate(lines)))).gpus or ()
+    assert [(gpu.kind, gpu.backends) for gpu in again] == [
+        ("discrete", ("Vulkan1",)),
+        ("integrated", ("Vulkan0",)),
+    ]
+
+
+def test_one_of_a_family_has_the_name_that_a_server_lists() -> None:
+    family = "Navi 33 [Radeon RX 7600/7600 XT/7600M XT/7600S/7700S / PRO W7600]"
+    files = bus("0000:03:00.0", "0x1002", "0x7480", name=family) | card(
+        1,
+        "0000:03:00.0",
+        "0x1002",
+        "amdgpu",
+        mem_info_vram_total=str(8 * GIB),
+        mem_info_vram_vendor="samsung",
+    )
+    (unknown,) = listed_with(files)
+    assert unknown.name == "Radeon RX 7600/7600 XT/7600M XT/7600S/7700S / PRO W7600"
+    (named,) = listed_with(files, "Vulkan0: AMD Radeon RX 7700S (RADV NAVI33) (8176 MiB, 8000 MiB free)")
+    assert named.name == "AMD Radeon RX 7700S"
+    assert named.bandwidth is not None
+    assert named.bandwidth.low == named.bandwidth.high == 288e9
+
+
+def test_a_processors_own_graphics_is_known_by_what_it_is_compiled_for() -> None:
+    (own,) = cards("laptop with 16 GB and a Radeon 780M")
+    assert (own.kind, own.compute, own.shared, own.usable) == ("integrated", "gfx1103", True, False)
+
+
+def test_what_vulkan_lists_and_is_the_processor_is_no_card() -> None:
+    assert listed_with({}, "Vulkan0: llvmpipe (LLVM 15.0.7, 256 bits) (24000 MiB, 24000 MiB free)") == ()
+
+
+def test_no_more_is_free_than_there_is() -> None:
+    (gpu,) = listed_with({}, "ROCm0: AMD Radeon Graphics (120000 MiB, 124704 MiB free)")
+    assert gpu.free == gpu.memory
+
+
+def test_the_best_card_is_a_card_although_the_processors_own_has_more_memory() -> None:
+    pair = known("a card beside a processor with graphics, both listed by Vulkan")
+    assert [gpu.usable for gpu in pair.gpus or ()] == [True, True]
+    assert pair.gpus is not None
+    assert best_gpu(pair) == pair.gpus[0]
+    assert pair.gpus[1].memory is not None
+    assert pair.gpus[1].memory > (pair.gpus[0].memory or 0)
 
 
 def test_twins_are_told_apart_one_to_one() -> None:
