@@ -51,6 +51,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """The same of the render devices; ``denied`` where one is."""
     denied: str = ""
     """The path of the one that may not be opened."""
+    tegra_denied: str = ""
+    """The path of a Jetson's graphics that may not be opened."""
     nvidia_error: str = ""
     """The word for why NVIDIA's driver does not answer as a whole."""
     nvidia_why: str = ""
@@ -234,6 +236,9 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
     why = failing.get(gpu.pci) if gpu.pci is not None else None
     if why is not None:
         return fault("gpu.driver", gpu=name, why=why)
+    is_jetson = gpu.kind == "integrated" and gpu.pci is None
+    if is_jetson and signs.tegra_denied:
+        return fault("gpu.permission", path=signs.tegra_denied, user=signs.user, gpu=name)
     if _answers(gpu, signs) and signs.too_old:
         mend = _install(signs.distribution)
         return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
@@ -249,7 +254,7 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
         and not signs.nvidia_devices
     ):
         mend = {"podman": "podman run --device nvidia.com/gpu=all IMAGE"}.get(
-            signs.inside, "docker run --gpus all IMAGE"
+            signs.inside, f"docker run {'--runtime nvidia' if is_jetson else '--gpus all'} IMAGE"
         )
         return fault("gpu.not_passed", gpu=name, mend=mend)
     if signs.nvidia_error:

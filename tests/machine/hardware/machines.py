@@ -466,6 +466,7 @@ MACHINES: tuple[Machine, ...] = (
             {
                 "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3",
                 "proc/device-tree/compatible": "nvidia,tegra234\0",
+                "access/dev/nvhost-ctrl-gpu": "ok",
             },
             smi(
                 smi_fields(
@@ -482,6 +483,26 @@ MACHINES: tuple[Machine, ...] = (
             ),
         ),
         "CUDA: Orin (nvgpu) (7.44 GiB shared), Cortex-A78AE (4 threads, DOTPROD), 7.44 GiB memory",
+    ),
+    Machine(
+        "Jetson AGX Orin with JetPack 5, which has no nvidia-smi",
+        "written",
+        "that there is none: github.com/ultralytics/ultralytics pull 20680; device files: NVIDIA's documentation",
+        linux(
+            {
+                "proc/cpuinfo": PI5.replace("0xd0b", "0xd42"),
+                "proc/meminfo": meminfo(61.4, 50.0),
+                "proc/version": "Linux version 5.10.104-tegra (buildbrain@x)",
+                "proc/device-tree/model": "NVIDIA Jetson AGX Orin Developer Kit\0",
+            },
+            {
+                "etc/nv_tegra_release": "# R35 (release), REVISION: 4.1",
+                "proc/device-tree/compatible": "nvidia,p3737-0000+p3701-0005\0nvidia,tegra234\0",
+                "access/dev/nvhost-ctrl-gpu": "ok",
+            },
+            {"nvml": told('{"error": "LIBRARY_NOT_FOUND"}')},
+        ),
+        "CUDA: Orin (nvgpu) (61.4 GiB shared), Cortex-A78AE (4 threads, DOTPROD), 61.4 GiB memory",
     ),
     Machine(
         "DGX Spark (GB10)",

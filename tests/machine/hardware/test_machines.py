@@ -106,12 +106,40 @@ def test_the_library_tells_slices_too() -> None:
     assert hardware.runs_on == "CUDA"
 
 
-@pytest.mark.parametrize("name", ["Jetson Orin Nano", "DGX Spark (GB10)"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Jetson Orin Nano",
+        "Jetson AGX Orin with JetPack 5, which has no nvidia-smi",
+        "DGX Spark (GB10)",
+    ],
+)
 def test_a_card_without_memory_of_its_own_has_the_machines(name: str) -> None:
     hardware = known(name)
     (gpu,) = hardware.gpus or ()
     assert (gpu.kind, gpu.shared, gpu.usable, gpu.fault) == ("integrated", True, True, None)
     assert (gpu.memory, gpu.free) == (hardware.memory.total, hardware.memory.available)
+
+
+def test_a_jetson_is_told_by_its_device_tree_once_and_not_where_it_was_not_given() -> None:
+    captured = BY_NAME["Jetson AGX Orin with JetPack 5, which has no nvidia-smi"].captured
+    (gpu,) = understand(captured, TABLE).gpus or ()
+    assert (gpu.compute, gpu.shared, gpu.usable, gpu.fault) == ("8.7", True, True, None)
+    assert gpu.bandwidth is not None
+    assert gpu.bandwidth.low == 204.8e9
+    (both,) = cards("Jetson Orin Nano")  # whose nvidia-smi tells it too
+    assert both.source == "nvidia-smi, /proc/meminfo, /proc/device-tree"
+
+    def problems(access: dict[str, str], inside: str | None) -> list[tuple[str, str | None]]:
+        files = {path: said for path, said in captured.cards.items() if not path.startswith("access/")}
+        machine = msgspec.structs.replace(captured, cards=files | access, inside=inside)
+        return [(each.code, each.hint) for each in understand(machine, TABLE).problems]
+
+    assert problems({"access/dev/nvhost-gpu": "denied"}, None) == [
+        ("gpu.permission", "sudo usermod -aG render,video me")
+    ]
+    assert problems({}, "docker") == [("gpu.not_passed", "docker run --runtime nvidia IMAGE")]
+    assert problems({}, None) == []  # the chip with another driver: nothing is known
 
 
 def test_a_card_that_may_not_be_asked_is_not_taken_for_one_without_memory() -> None:
