@@ -49,7 +49,7 @@ class Machine(Protocol):
     def everything(self, skip: frozenset[str]) -> Captured: ...
     def what_moves(self, before: Captured, skip: frozenset[str]) -> Captured: ...
     def mark(self) -> str: ...
-    def measure(self, hardware: Hardware | None) -> float | None: ...
+    def measure(self, hardware: Hardware | None) -> Bandwidth | None: ...
     def give_up(self) -> None: ...
 
 
@@ -129,8 +129,8 @@ class HardwareWatch:
                 await self._look_at_all()
             else:
                 await self._look_if_old()
-            if asked.bandwidth and self._bandwidth is None:
-                await self._measure()
+            if asked.bandwidth and (self._bandwidth is None or (asked.again and self._bandwidth.note)):
+                await self._measure()  # also where the machine was busy when it was measured
         assert self._hardware is not None
         return self._hardware
 
@@ -247,10 +247,10 @@ class HardwareWatch:
         return failures
 
     async def _measure(self) -> None:
-        speed = await self._do(partial(self._machine.measure, self._hardware))
-        if speed is None or self._hardware is None:
+        found = await self._do(partial(self._machine.measure, self._hardware))
+        if found is None or self._hardware is None:
             return
-        self._bandwidth = Bandwidth(low=speed, high=speed, source="measured", observed_at=self._clock.wall())
+        self._bandwidth = msgspec.structs.replace(found, observed_at=self._clock.wall())
         self._tell(self._hardware)
         await self._keep()
 

@@ -14,7 +14,7 @@ from hived.daemon.hardware import FILE, FILE_PATIENCE, HardwareWatch
 from hived.daemon.store import Store
 from hived.decisions.hardware import FIRST_RETRY, LOADING, WATCHED, WATCHING
 from hived.machine.hardware.understanding import Captured, Reply
-from hived_client.vocabulary.hardware import Asked, Hardware
+from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware
 from hived_client.vocabulary.world import Endpoint, Model
 from tests.client.worlds import endpoint, world
 from tests.daemon.virtual_time import Backend, VirtualClock, virtual
@@ -58,7 +58,7 @@ class Told:
         self.asked: list[str] = []
         self.skipped: list[frozenset[str]] = []
         self.marked = "boot"
-        self.speed: float | None = 2e10
+        self.speed = Bandwidth(low=2e10, high=2e10, source="measured")
         self.given_up = 0
 
     def _now(self) -> Captured:
@@ -78,7 +78,7 @@ class Told:
     def mark(self) -> str:
         return self.marked
 
-    def measure(self, hardware: Hardware | None) -> float | None:
+    def measure(self, hardware: Hardware | None) -> Bandwidth | None:
         self.asked.append("measure")
         return self.speed
 
@@ -363,6 +363,28 @@ async def test_bandwidth_is_measured_at_first_need_and_once_a_boot(tmp_path: Pat
         assert again.machine.asked.count("measure") == 0
 
     await again.while_running(kept)
+
+
+async def test_bandwidth_of_a_busy_machine_is_measured_again_when_everything_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    one = Watched(tmp_path, Told())
+    one.machine.speed = Bandwidth(low=5e9, high=2e10, source="measured", note="other programs were busy")
+
+    async def act() -> None:
+        told = await one.watch.read(Asked(bandwidth=True))
+        assert told.memory.bandwidth is not None
+        assert (told.memory.bandwidth.low, told.memory.bandwidth.high) == (5e9, 2e10)
+        await one.watch.read(Asked(bandwidth=True))
+        assert one.machine.asked.count("measure") == 1
+        one.machine.speed = Bandwidth(low=2e10, high=2e10, source="measured")
+        for _ in range(2):
+            told = await one.watch.read(Asked(again=True, bandwidth=True))
+            assert told.memory.bandwidth is not None
+            assert (told.memory.bandwidth.low, told.memory.bandwidth.note) == (2e10, "")
+        assert one.machine.asked.count("measure") == 2
+
+    await one.while_running(act)
 
 
 async def test_a_card_that_falls_asleep_keeps_what_it_told_awake(tmp_path: Path) -> None:

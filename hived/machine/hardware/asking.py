@@ -37,7 +37,7 @@ from hived.machine.owners import user_name
 from hived.machine.processes import identify
 from hived_client._version import __version__
 from hived_client.doors.boot import boot_id
-from hived_client.vocabulary.hardware import Hardware
+from hived_client.vocabulary.hardware import Bandwidth, Hardware
 
 LONGEST = 10.0
 """Seconds for all questions together."""
@@ -119,8 +119,8 @@ class Asking:
                 os.killpg(pid, signal.SIGKILL)
         self._done.put((_GIVEN_UP, {}))
 
-    def measure(self, hardware: Hardware | None) -> float | None:
-        """Measure the memory's bandwidth, in bytes a second; ``None`` where that fails."""
+    def measure(self, hardware: Hardware | None) -> Bandwidth | None:
+        """Measure the memory's bandwidth; ``None`` where that fails."""
         return measure_memory(self._run, hardware)
 
     def mark(self) -> str:

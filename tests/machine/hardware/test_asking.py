@@ -440,7 +440,20 @@ def test_a_library_that_cannot_be_opened_says_why() -> None:
 def test_a_measurement_that_fails_is_none(said: str) -> None:
     assert measure_memory(FakeRun({"memory_speed": says(said)}), None) is None
     assert measure_memory(FakeRun({}), None) is None
-    assert (
-        measure_memory(FakeRun({"memory_speed": says('{"bytes_per_second": 2e10, "threads": 2}')}), None)
-        == 2e10
-    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2e10, None, (2e10, 2e10, "")),
+        (2e10, 2.1e10, (2e10, 2e10, "")),
+        (5e9, 2.1e10, (5e9, 2.1e10, "other programs were busy")),
+    ],
+)
+def test_what_was_measured_on_a_busy_machine_is_between_two_figures(
+    low: float, high: float | None, expected: tuple[float, float, str]
+) -> None:
+    said = json.dumps({"bytes_per_second": low, "at_most": high, "threads": 2})
+    found = measure_memory(FakeRun({"memory_speed": says(said)}), None)
+    assert found is not None
+    assert (found.low, found.high, found.note) == expected

@@ -155,7 +155,7 @@ def test_what_the_driver_tells_comes_first_and_a_disagreement_is_said() -> None:
 def test_memory_is_measured_within_its_room() -> None:
     speed = measure(1, 8 << 20, least=8 << 20)
     assert speed is not None
-    assert speed > 1e8  # the slowest board there is
+    assert 1e8 < speed[0] <= speed[1]  # the slowest board there is
     assert measure(8, 1 << 20) is None
     assert measure(2, 64 << 20) is None  # most of that would lie in a cache
 
@@ -169,4 +169,4 @@ def test_the_measurement_is_a_program_that_prints_one_figure() -> None:
     )
     said = json.loads(done.stdout)
     assert said["threads"] == 1
-    assert said["bytes_per_second"] > 1e8
+    assert said["at_most"] >= said["bytes_per_second"] > 1e8
