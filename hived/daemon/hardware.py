@@ -23,9 +23,10 @@ from hived.daemon.store import Store
 from hived.decisions.hardware import SILENT, WATCHING, YOUNG, next_look, retry_after
 from hived.decisions.machine_line import summary
 from hived.decisions.transitions import equip
-from hived.machine.hardware.asking import Asking, Replies
+from hived.machine.hardware.asking import Asking
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.keeping import Kept, read_kept, write_kept
+from hived.machine.hardware.questions import Replies
 from hived.machine.hardware.understanding import Captured, understand
 from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware, Probe
 

@@ -1,17 +1,14 @@
 """Ask this machine what it is, within bounds: the edge of ``hardware``. Blocks; judges no answer.
 
-Every question is asked at once, each in a thread that does not keep the process from ending, and no question
-takes more than its time. A program that hangs is ended with its group; one that the kernel holds is left
-behind and not asked again while it is there. So is a thread: a folder of PATH may lie on a disk that hangs,
-and whoever knows the users' names may be a server that is gone. Files about graphics are read by a process of
-its own as well, since a driver that hangs holds whoever reads them.
+Every question is asked at once and takes no more than its time (``questions``). A program that hangs is ended
+with its group; one that the kernel holds is left behind and not asked again while it is there. Files about
+graphics are read by a process of its own as well, since a driver that hangs holds whoever reads them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import signal
 import sys
@@ -30,6 +27,7 @@ from hived.machine.hardware.mac_programs import MAC_FIRST, MAC_MOVING
 from hived.machine.hardware.measuring import measure_memory
 from hived.machine.hardware.nvidia_smi import FEWER_FIELDS, FIELDS, is_unknown_field
 from hived.machine.hardware.pci import understand_pci
+from hived.machine.hardware.questions import Question, Questions, Replies, aside, words_of
 from hived.machine.hardware.understanding import NOBODY, Captured, Reply
 from hived.machine.inside import look_inside
 from hived.machine.llamacpp import environment as llamacpp_environment
@@ -48,17 +46,8 @@ MASKS = (
     *("GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR"),
 )
 
-CHAIN = {"nvidia": "nvml"}
-"""Questions that ask several probes, and under whose name it is said that they did not come back."""
-
-_GIVEN_UP = ""
 _PYTHON = (sys.executable, "-P", "-m")
 _CHILD = "hived.machine.hardware"
-
-
-Replies = dict[str, Reply]
-Question = Callable[[float], Replies]
-"""Asks something; is given the moment (monotonic) by which it must be back."""
 
 
 class Asking:
@@ -84,17 +73,15 @@ class Asking:
         self._each = each
         self._longest = longest
         self._left: dict[str, int] = {}
-        self._hanging: dict[str, threading.Thread] = {}
         self._running: dict[int, None] = {}
         self._fields: tuple[str, ...] = FIELDS
-        self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
-        self._given_up = threading.Event()
+        self._questions = Questions()
         # A thread that nobody waits for any more may still be at it when the next one comes.
         self._turn = threading.Lock()
         self._times_given_up = 0
 
     def __repr__(self) -> str:
-        return f"<Asking {self._root}, {len(self._left) + len(self._hanging)} left behind>"
+        return f"<Asking {self._root}, {len(self._left) + len(self._questions.hanging)} left behind>"
 
     def everything(self, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask everything but ``skip``, which are probes that failed and wait for their turn."""
@@ -113,11 +100,10 @@ class Asking:
     def give_up(self) -> None:
         """Have whoever waits for answers wait no longer, and end what runs; from another thread, at once."""
         self._times_given_up += 1
-        self._given_up.set()
+        self._questions.give_up()
         for pid in tuple(self._running):
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
-        self._done.put((_GIVEN_UP, {}))
 
     def measure(self, hardware: Hardware | None) -> Bandwidth | None:
         """Measure the memory's bandwidth; ``None`` where that fails."""
@@ -152,10 +138,10 @@ class Asking:
 
         questions = {
             "driver": read_driver,
-            "server": _aside("server", find_server),
-            "around": _aside("around", look_around),
+            "server": aside("server", find_server),
+            "around": aside("around", look_around),
         }
-        found = self._gather(questions, frozenset(), time.monotonic() + self._each)
+        found = self._questions.gather(questions, frozenset(), time.monotonic() + self._each)
         masks = [f"{name}={self._environment[name]}" for name in MASKS if name in self._environment]
         parts = [
             __version__,
@@ -173,7 +159,7 @@ class Asking:
         before = self._times_given_up
         with self._turn:
             if self._times_given_up == before:
-                self._given_up.clear()
+                self._questions.begin()
             yield
 
     def _mac(
@@ -185,7 +171,7 @@ class Asking:
         questions = {name: question(name, words) for name, words in programs.items()}
         if programs is MAC_FIRST:
             questions |= {"llama-server": self._devices, "user": self._user}
-        replies = before | self._gather(questions, skip, time.monotonic() + self._longest)
+        replies = before | self._questions.gather(questions, skip, time.monotonic() + self._longest)
         return self._captured(replies, listed_now=programs is MAC_FIRST)
 
     def _linux(self, patterns: Sequence[str], before: Captured | None, skip: frozenset[str]) -> Captured:
@@ -216,9 +202,9 @@ class Asking:
             wanted["cards"] = read_cards  # where there was none at the whole look, none has come
         if before is None:
             inside = partial(look_inside, self._environment, self._root)
-            wanted |= {"user": self._user, "inside": _aside("inside", inside)}
-            wanted["programs"] = _aside("programs", self._smi)
-        replies = self._gather(wanted, skip, first)
+            wanted |= {"user": self._user, "inside": aside("inside", inside)}
+            wanted["programs"] = aside("programs", self._smi)
+        replies = self._questions.gather(wanted, skip, first)
         # A thread that is late may still write into its own; what is kept is as it is now.
         system, cards = dict(system), dict(cards)
         if before is not None:
@@ -226,7 +212,7 @@ class Asking:
             cards = cards or before.cards
             replies = before.replies | replies
         questions: dict[str, Question] = {}
-        smi = _words(replies, "programs")
+        smi = words_of(replies, "programs")
         if smi or _has_nvidia(cards):
             questions["nvidia"] = partial(self._nvidia, smi)
         devices = understand_pci(cards)
@@ -241,11 +227,11 @@ class Asking:
             # Asking any program of its driver wakes the card. What its files and the cache say is enough.
             questions.pop("nvidia", None)
             replies.setdefault("nvml", Reply(state="asleep", why="a card sleeps, and is not woken"))
-        replies |= self._gather(questions, skip, until)
+        replies |= self._questions.gather(questions, skip, until)
         return self._captured(replies, system=system, cards=cards, listed_now=before is None)
 
     def _user(self, until: float) -> Replies:
-        return _aside("user", partial(user_name, os.getuid()))(until)
+        return aside("user", partial(user_name, os.getuid()))(until)
 
     def _nvidia(self, program: str, until: float) -> Replies:
         """Ask NVIDIA's library, and its program where that does not answer."""
@@ -325,46 +311,8 @@ class Asking:
     def _note(self, pid: int, numbers: list[int]) -> None:
         numbers.append(pid)
         self._running[pid] = None
-        if self._given_up.is_set():  # between two of its steps
+        if self._questions.is_given_up:  # between two of its steps
             self.give_up()
-
-    def _gather(self, questions: Mapping[str, Question], skip: frozenset[str], until: float) -> Replies:
-        """Ask at once; what is not back in time is late, and its thread is left to itself."""
-        done = self._done = queue.SimpleQueue()
-        if self._given_up.is_set():
-            return {}
-        self._hanging = {name: each for name, each in self._hanging.items() if each.is_alive()}
-        asked = {name: ask for name, ask in questions.items() if name not in skip | self._hanging.keys()}
-        begun = time.monotonic()
-        threads: dict[str, threading.Thread] = {}
-
-        def run(name: str, ask: Question) -> None:
-            done.put((name, ask(until)))
-
-        for name, ask in asked.items():
-            thread = threading.Thread(target=run, args=(name, ask), name=f"hardware {name}", daemon=True)
-            threads[name] = thread
-            thread.start()
-        replies: Replies = {
-            CHAIN.get(name, name): Reply(state="stuck", why="it was asked before, and has not come back")
-            for name in questions.keys() & self._hanging.keys() - skip
-        }
-        waiting = set(asked)
-        while waiting:
-            try:
-                name, found = done.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                self._hanging |= {each: threads[each] for each in waiting}
-                break
-            if name == _GIVEN_UP:
-                break  # what comes now is thrown away
-            waiting.discard(name)
-            replies |= found
-        for name in waiting:
-            replies[CHAIN.get(name, name)] = Reply(
-                state="late", why="it did not come back", seconds=time.monotonic() - begun
-            )
-        return replies
 
     def _captured(
         self,
@@ -381,8 +329,8 @@ class Asking:
             replies=replies,
             smi_fields=self._fields,
             affinity=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            inside=_words(replies, "inside") or None,
-            user=_words(replies, "user"),
+            inside=words_of(replies, "inside") or None,
+            user=words_of(replies, "user"),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
             listed_now=listed_now,
             hurried=self._each < EACH,
@@ -395,21 +343,6 @@ class Asking:
             return found
         wsl = os.path.join(self._root, "usr/lib/wsl/lib/nvidia-smi")
         return wsl if os.access(wsl, os.X_OK) else None
-
-
-def _aside(name: str, find: Callable[[], str | None]) -> Question:
-    """Make a question of what may wait for a disk, or for another machine, for good."""
-
-    def ask(until: float) -> Replies:
-        begun = time.monotonic()
-        return {name: Reply(state="ok", out=find() or "", seconds=time.monotonic() - begun)}
-
-    return ask
-
-
-def _words(replies: Replies, name: str) -> str:
-    reply = replies.get(name, NOBODY)
-    return reply.out if reply.state == "ok" else ""
 
 
 def _has_nvidia(cards: Mapping[str, str]) -> bool:
