@@ -865,6 +865,30 @@ MACHINES: tuple[Machine, ...] = (
         "CUDA: NVIDIA GeForce RTX 3090 (24 GiB), AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory, not used: NVIDIA GeForce RTX 3090",
     ),
     Machine(
+        "a card that this user may not ask",
+        "written",
+        "cells as nvidia-smi's manual names them",
+        linux(
+            plain(),
+            NVIDIA,
+            smi(
+                smi_fields(
+                    {
+                        "index": "0",
+                        "name": "NVIDIA A40",
+                        "uuid": "GPU-1",
+                        "memory.total": "[Insufficient Permissions]",
+                        "memory.free": "[Insufficient Permissions]",
+                        "driver_version": "550.54.15",
+                        "compute_cap": "8.6",
+                        "pci.bus_id": "00000000:01:00.0",
+                    }
+                )
+            ),
+        ),
+        "CPU: AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory, not used: NVIDIA A40",
+    ),
+    Machine(
         "a card that says that it has zero bytes",
         "written",
         "as github.com/henrygd/beszel issue 286 shows it of another",
