@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hived.decisions.servers_word import known_hardware
 from hived_client.doors.files import Known
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.hardware import Hardware
@@ -20,7 +21,7 @@ def world_document(known: Known) -> dict[str, object]:
         "age": known.age,
         "daemon": _fields(world.daemon),
         "configuration": _fields(world.configuration),
-        "hardware": hardware_document(world.hardware),
+        "hardware": hardware_document(known_hardware(world)),
         "endpoints": [_endpoint(known, endpoint) for endpoint in world.endpoints],
         "models": [
             _model(known, endpoint, model) for endpoint in world.endpoints for model in endpoint.models or ()

@@ -14,7 +14,7 @@ from hived.cli.rendering import as_json
 from hived.cli.running import NOT_RUNNING, YES, exit_code
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
-from hived_client.vocabulary.hardware import Bandwidth, Hardware
+from hived_client.vocabulary.hardware import Hardware
 
 LONGEST = 10.0
 """Seconds for a look without a daemon."""
@@ -41,10 +41,10 @@ def _known(*, again: bool) -> Hardware:
     from hived.machine.hardware.measuring import measure_memory
 
     hardware = look_at_machine(os.environ)
-    speed = measure_memory(run_bounded, hardware)
-    if speed is None:
+    bandwidth = measure_memory(run_bounded, hardware)
+    if bandwidth is None:
         return hardware
-    bandwidth = Bandwidth(low=speed, high=speed, source="measured", observed_at=hardware.observed_at)
+    bandwidth = msgspec.structs.replace(bandwidth, observed_at=hardware.observed_at)
     return msgspec.structs.replace(
         hardware, memory=msgspec.structs.replace(hardware.memory, bandwidth=bandwidth)
     )

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from hived.cli.rendering import duration
 from hived.cli.running import shown
 from hived.decisions.machine_line import in_gib, summary
-from hived_client.vocabulary.hardware import Bandwidth, Gpu, Hardware, Link, Memory, Probe
+from hived_client.vocabulary.hardware import Bandwidth, Gpu, Hardware, Link, Loaded, Memory, Probe
 
 COLUMN = 11
+MOST_PROCESSES = 4
+"""Programs that are named of one card."""
 
 
 def hardware_lines(hardware: Hardware) -> list[str]:
@@ -31,10 +33,9 @@ def hardware_lines(hardware: Hardware) -> list[str]:
         rows += _row("graphics", ["none was found"])
     for gpu in hardware.gpus or ():
         rows += _gpu_rows(gpu)
+    rows += _rows("loaded", [_loaded(each) for each in hardware.loaded or ()])
     silent = [_probe(each) for each in hardware.probes if each.state != "ok"]
-    if silent:
-        rows += _row("not told", silent[:1])
-        rows += [row for each in silent[1:] for row in _row("", [each])]
+    rows += _rows("not told", silent)
     for problem in hardware.problems:
         rows += ["", shown(problem.message), *([f"  → {shown(problem.hint)}"] if problem.hint else [])]
     return rows
@@ -43,6 +44,11 @@ def hardware_lines(hardware: Hardware) -> list[str]:
 def _row(name: str, facts: Sequence[str]) -> list[str]:
     said = ", ".join(fact for fact in facts if fact)
     return [f"{name:{COLUMN}} {shown(said)}"] if said else []
+
+
+def _rows(name: str, facts: Sequence[str]) -> list[str]:
+    """Give each fact a line of its own."""
+    return [row for at, each in enumerate(facts) for row in _row("" if at else name, [each])]
 
 
 def _processor(hardware: Hardware) -> list[str]:
@@ -121,10 +127,10 @@ def _gpu_rows(gpu: Gpu) -> Iterator[str]:
             f"{gpu.busy:.0%} busy" if gpu.busy is not None else "",
             f"{gpu.temperature:.0f} °C" if gpu.temperature is not None else "",
             f"slower because of {', '.join(gpu.throttled)}" if gpu.throttled else "",
-            f"{len(gpu.processes)} programs hold memory of it" if gpu.processes else "",
             {False: "hidden by a variable", None: "a variable may hide it", True: ""}[gpu.visible],
         ],
     )
+    yield from _row("", _held(gpu))
     yield from _row("", [f"told by {gpu.source}" if gpu.source else ""])
 
 
@@ -138,6 +144,25 @@ def _speed(bandwidth: Bandwidth) -> str:
     figure = f"{low:.0f} GB/s" if bandwidth.low == bandwidth.high else f"{low:.0f} to {high:.0f} GB/s"
     note = f"; {bandwidth.note}" if bandwidth.note else ""
     return f"{figure} ({bandwidth.source}{note})"
+
+
+def _loaded(loaded: Loaded) -> str:
+    parts = [f"{in_gib(loaded.graphics)} on graphics" if loaded.graphics else ""]
+    parts.append(f"{in_gib(loaded.machine)} of the machine’s memory" if loaded.machine else "")
+    alone = "" if loaded.graphics else ", on the processor alone"
+    held = " and ".join(filter(None, parts))
+    return f"{loaded.endpoint}/{loaded.model}: {held}{alone}, as its server says"
+
+
+def _held(gpu: Gpu) -> list[str]:
+    """Say what each program holds of a card, the most first."""
+    known = sorted(gpu.processes or (), key=lambda each: -(each.memory or 0))
+    words = [
+        f"{in_gib(each.memory) if each.memory is not None else 'unknown memory'} by process {each.pid}"
+        for each in known[:MOST_PROCESSES]
+    ]
+    more = len(known) - MOST_PROCESSES
+    return [f"held: {words[0]}", *words[1:], f"{more} more" if more > 0 else ""] if words else []
 
 
 def _probe(probe: Probe) -> str:

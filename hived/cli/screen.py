@@ -18,6 +18,7 @@ from hived.cli.model_lines import group, model_lines, widths_of, with_models
 from hived.cli.rendering import coloured, duration, where
 from hived.cli.running import shown
 from hived.decisions.machine_line import summary as hardware_summary
+from hived.decisions.servers_word import known_hardware
 from hived_client.doors.beat import Seen
 from hived_client.doors.files import Known
 from hived_client.vocabulary.faults import Fault
@@ -87,7 +88,8 @@ def screen(
 
 def hardware_line(world: World) -> str | None:
     """Return what this machine is, in one line; ``None`` where the World does not know."""
-    return hardware_summary(world.hardware) if world.hardware is not None else None
+    hardware = known_hardware(world)
+    return hardware_summary(hardware) if hardware is not None else None
 
 
 def _servers(

@@ -23,13 +23,18 @@ from hived.daemon.store import Store
 from hived.decisions.hardware import SILENT, WATCHING, YOUNG, next_look, retry_after
 from hived.decisions.machine_line import summary
 from hived.decisions.transitions import equip
-from hived.machine.hardware.asking import Asking, Replies
+from hived.machine.hardware.asking import Asking
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.keeping import Kept, read_kept, write_kept
+from hived.machine.hardware.questions import Replies
 from hived.machine.hardware.understanding import Captured, understand
-from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware
+from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware, Probe
 
 T = TypeVar("T")
+
+FILE = "the file of kept facts"
+FILE_PATIENCE = 5.0
+"""Seconds for reading or writing it: a home on another machine may not answer."""
 
 CHAINS = dict.fromkeys(
     ("nvml", "nvidia-smi", "nvidia-smi processes", "nvidia-smi -L", "nvidia-smi -q -x"), "nvidia"
@@ -45,7 +50,7 @@ class Machine(Protocol):
     def everything(self, skip: frozenset[str]) -> Captured: ...
     def what_moves(self, before: Captured, skip: frozenset[str]) -> Captured: ...
     def mark(self) -> str: ...
-    def measure(self, hardware: Hardware | None) -> float | None: ...
+    def measure(self, hardware: Hardware | None) -> Bandwidth | None: ...
     def give_up(self) -> None: ...
 
 
@@ -77,18 +82,23 @@ class HardwareWatch:
         path: str,
         machine: Machine | None = None,
         aside: Aside | None = None,
+        disk: Aside | None = None,
     ) -> None:
-        """``path``: where the facts of this boot are kept."""
+        """``path``: where the facts of this boot are kept; ``disk`` reads and writes there."""
         self._store = store
         self._clock = clock
         self._path = path
         self._machine = machine or Asking(environment, root=surroundings.ROOT, wall=clock.wall)
         self._aside = aside or OneThread()
+        self._disk = disk or OneThread()
         self._captured: Captured | None = None
+        self._understood: Hardware | None = None
         self._hardware: Hardware | None = None
         self._bandwidth: Bandwidth | None = None
         self._failures: dict[str, int] = {}
         self._due: dict[str, float] = {}
+        self._file_failures = 0
+        self._file_due = float("-inf")
         self._watched_until = float("-inf")
         self._looked_at = float("-inf")
         self._cause = anyio.Event()
@@ -120,8 +130,8 @@ class HardwareWatch:
                 await self._look_at_all()
             else:
                 await self._look_if_old()
-            if asked.bandwidth and self._bandwidth is None:
-                await self._measure()
+            if asked.bandwidth and (self._bandwidth is None or (asked.again and self._bandwidth.note)):
+                await self._measure()  # also where the machine was busy when it was measured
         assert self._hardware is not None
         return self._hardware
 
@@ -141,7 +151,10 @@ class HardwareWatch:
             with anyio.move_on_after(float("inf") if wait is None else wait):
                 await self._cause.wait()
             async with self._turn:
-                await self._look_if_old()
+                if self._file_failures and self._file_due <= anyio.current_time():
+                    await self._try_file_again()
+                else:
+                    await self._look_if_old()
 
     async def _note_loading(self) -> None:
         """Have the looks come faster as soon as a model begins to load, rather than after the next one."""
@@ -155,16 +168,17 @@ class HardwareWatch:
 
     def _wait(self) -> float | None:
         now = anyio.current_time()
+        due = [*self._due.values(), *([self._file_due] if self._file_failures else [])]
         return next_look(
             watched=now < self._watched_until,
             loading=self._is_loading(),
-            retry=min(self._due.values()) - now if self._due else None,
+            retry=min(due) - now if due else None,
         )
 
     async def _begin(self) -> None:
         """Take what is kept of this boot; else look at everything."""
         mark = await self._do(self._machine.mark)
-        kept = await self._do(partial(read_kept, self._path))
+        kept = await self._on_disk(partial(read_kept, self._path))
         if kept is not None and kept.mark == mark:
             self._captured, self._bandwidth = kept.captured, kept.bandwidth
             await self._look_at_what_moves()
@@ -201,10 +215,14 @@ class HardwareWatch:
         self._tell(understood)
 
     def _tell(self, understood: Hardware) -> None:
+        self._understood = understood
         probes = tuple(
             msgspec.structs.replace(each, failures=self._failures.get(_question(each.name), 0))
             for each in understood.probes
         )
+        if self._file_failures:
+            why = f"{self._path} was not to be read or written within {FILE_PATIENCE:.0f} s"
+            probes += (Probe(name=FILE, state="late", why=why, failures=self._file_failures),)
         memory = msgspec.structs.replace(understood.memory, bandwidth=self._bandwidth)
         hardware = self._hardware = msgspec.structs.replace(understood, probes=probes, memory=memory)
         self._store.update(lambda world: equip(world, hardware))
@@ -230,10 +248,10 @@ class HardwareWatch:
         return failures
 
     async def _measure(self) -> None:
-        speed = await self._do(partial(self._machine.measure, self._hardware))
-        if speed is None or self._hardware is None:
+        found = await self._do(partial(self._machine.measure, self._hardware))
+        if found is None or self._hardware is None:
             return
-        self._bandwidth = Bandwidth(low=speed, high=speed, source="measured", observed_at=self._clock.wall())
+        self._bandwidth = msgspec.structs.replace(found, observed_at=self._clock.wall())
         self._tell(self._hardware)
         await self._keep()
 
@@ -243,7 +261,30 @@ class HardwareWatch:
             return
         mark = await self._do(self._machine.mark)
         kept = Kept(mark=mark, captured=self._captured, bandwidth=self._bandwidth)
-        await self._do(partial(write_kept, self._path, kept))
+        await self._on_disk(partial(write_kept, self._path, kept))
+
+    async def _try_file_again(self) -> None:
+        """Write down what is known; where that is not to be kept, see whether the disk answers."""
+        if self._failures:
+            await self._on_disk(partial(read_kept, self._path))
+        else:
+            await self._keep()
+
+    async def _on_disk(self, act: Callable[[], T]) -> T | None:
+        """Read or write the file; ``None`` where its disk does not answer, and for a while after that."""
+        if self._file_failures and anyio.current_time() < self._file_due:
+            return None
+        found, failures = None, self._file_failures + 1
+        with anyio.move_on_after(FILE_PATIENCE):
+            found, failures = await self._disk.run(act), 0
+        if failures == 1:
+            log.warning("hardware.silent", probe=FILE, why=self._path)
+        self._file_due = anyio.current_time() + retry_after(max(1, failures))
+        if failures != self._file_failures:
+            self._file_failures = failures
+            if self._understood is not None:
+                self._tell(self._understood)
+        return found
 
     def _is_loading(self) -> bool:
         return any(

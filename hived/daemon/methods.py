@@ -14,6 +14,7 @@ from hived.daemon.jobs import Jobs
 from hived.daemon.requests import RequestCounter
 from hived.daemon.server import Method, Talk
 from hived.daemon.store import Store
+from hived.decisions.servers_word import with_servers
 from hived_client.doors.ask import Resolved
 from hived_client.doors.wire import (
     Refreshed,
@@ -102,7 +103,7 @@ class Methods:
         """Return what this machine is, and what of it is free now; looks again for it."""
         found = await self._hardware.read(_decode(params, Asked))
         self._publish()
-        return found
+        return with_servers(found, self._store.world.endpoints)
 
     async def resolve(self, params: bytes, talk: Talk) -> Resolved:
         """Answer a question; look again, within its timeout, before saying no or believing old facts."""

@@ -31,6 +31,9 @@ AMD_APUS = frozenset({"gfx1151"})
 """Processors' own graphics by AMD that servers use by default."""
 
 
+_NO_NAMES = frozenset({"", "radeon", "device"})
+"""What is left of names that a driver gives to a card that has none."""
+
 GIVEN_AWAY = frozenset({"vfio-pci", "pci-stub"})
 """Drivers that hold a card for a virtual machine: no program here can use it."""
 
@@ -48,6 +51,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """The same of the render devices; ``denied`` where one is."""
     denied: str = ""
     """The path of the one that may not be opened."""
+    tegra_denied: str = ""
+    """The path of a Jetson's graphics that may not be opened."""
     nvidia_error: str = ""
     """The word for why NVIDIA's driver does not answer as a whole."""
     nvidia_why: str = ""
@@ -94,10 +99,9 @@ def _find(found: Sequence[Gpu], gpu: Gpu, taken: set[tuple[int, str]]) -> int | 
             )
         if is_same:
             return at
-    for at, known in enumerate(found):
-        if (at, _backend(gpu)) not in taken and _may_be(known, gpu):
-            return at
-    return None
+    free = [at for at in range(len(found)) if (at, _backend(gpu)) not in taken and _may_be(found[at], gpu)]
+    # One that is called by its maker alone is the processor's own rather than a card, which has a name.
+    return min(free, key=lambda at: (_is_nameless(gpu) and found[at].kind != "integrated", at), default=None)
 
 
 def _may_be(known: Gpu, gpu: Gpu) -> bool:
@@ -106,11 +110,16 @@ def _may_be(known: Gpu, gpu: Gpu) -> bool:
         return False
     if (known.pci and gpu.pci) or (known.uuid and gpu.uuid):
         return False  # then they would have been found to be the same
-    if known.name is not None and gpu.name is not None and not _is_one_name(known.name, gpu.name):
+    if not (_is_nameless(known) or _is_nameless(gpu) or _is_one_name(known.name or "", gpu.name or "")):
         return False
-    if known.memory is None or gpu.memory is None or known.shared:
-        return True
+    if known.memory is None or gpu.memory is None or known.shared or known.kind == "integrated":
+        return True  # of the machine's memory each backend counts another share
     return abs(known.memory - gpu.memory) <= ALIKE * known.memory
+
+
+def _is_nameless(gpu: Gpu) -> bool:
+    """Tell whether all that is said of a card is who made it (``AMD Radeon(TM) Graphics``)."""
+    return gpu.name is None or _plain(gpu.name) in _NO_NAMES
 
 
 def _is_one_name(one: str, other: str) -> bool:
@@ -141,6 +150,8 @@ def _joined(first: Gpu, second: Gpu) -> Gpu:
     }
     if first.memory is not None:
         filled.pop("estimated", None)
+    if "/" in (first.name or "") and not _is_nameless(second) and "/" not in (second.name or ""):
+        filled["name"] = second.name  # the one of the family
     return replace(
         first,
         **filled,
@@ -225,6 +236,9 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
     why = failing.get(gpu.pci) if gpu.pci is not None else None
     if why is not None:
         return fault("gpu.driver", gpu=name, why=why)
+    is_jetson = gpu.kind == "integrated" and gpu.pci is None
+    if is_jetson and signs.tegra_denied:
+        return fault("gpu.permission", path=signs.tegra_denied, user=signs.user, gpu=name)
     if _answers(gpu, signs) and signs.too_old:
         mend = _install(signs.distribution)
         return fault("gpu.driver_old", gpu=name, version=gpu.driver, what="llama-server", mend=mend)
@@ -240,7 +254,7 @@ def _nvidia_fault(gpu: Gpu, name: str, signs: Signs) -> Fault | None:
         and not signs.nvidia_devices
     ):
         mend = {"podman": "podman run --device nvidia.com/gpu=all IMAGE"}.get(
-            signs.inside, "docker run --gpus all IMAGE"
+            signs.inside, f"docker run {'--runtime nvidia' if is_jetson else '--gpus all'} IMAGE"
         )
         return fault("gpu.not_passed", gpu=name, mend=mend)
     if signs.nvidia_error:
@@ -305,9 +319,12 @@ def troubles(gpus: Sequence[Gpu]) -> tuple[Fault, ...]:
 
 
 def best_gpu(hardware: Hardware | None) -> Gpu | None:
-    """Return the usable card with the most memory, which is what a model on the CPU could have had."""
+    """Return the usable card with the most memory, which is what a model on the CPU could have had.
+
+    A processor's own graphics comes last: its memory is the machine's, and no faster.
+    """
     usable = [gpu for gpu in (hardware.gpus or () if hardware else ()) if gpu.usable]
-    return max(usable, key=lambda gpu: gpu.memory or 0, default=None)
+    return max(usable, key=lambda gpu: (gpu.kind != "integrated", gpu.memory or 0), default=None)
 
 
 def _masked(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:

@@ -1,17 +1,11 @@
-"""What of this machine's facts is news, when to look at what moves, and which models waste a card. Pure."""
+"""What of this machine's facts is news, and when to look at what moves. Pure."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import msgspec
 
 from hived.decisions.cadence import backoff
-from hived.decisions.gpus import best_gpu
-from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.hardware import Gpu, Hardware, Link, Probe
-from hived_client.vocabulary.kinds import ProviderKind
-from hived_client.vocabulary.world import CALLABLE, Endpoint, Model
 
 replace = msgspec.structs.replace
 
@@ -94,45 +88,3 @@ def _gpu_at_rest(gpu: Gpu) -> Gpu:
         link=replace(link, generation=None, width=None) if link else Link(),
         observed_at=None,
     )
-
-
-_NO_MODEL_RUNS = frozenset({"gpu.driver", "gpu.permission", "gpu.not_passed"})
-"""Faults that say of a card that no model runs on it."""
-
-
-def told(hardware: Hardware, endpoints: Iterable[Endpoint]) -> tuple[Fault, ...]:
-    """Return what is wrong with this machine, without what a server's own word refutes.
-
-    A server may be allowed what hived is not, and may have come to its card before the driver died: where
-    there is one card, and a model of this device is loaded on it (Ollama's ``/api/ps``), that card works.
-    """
-    works = len(hardware.gpus or ()) == 1 and any(
-        model.state == "loaded" and (model.offload or 0.0) > 0.0 and model.locality in (None, "device")
-        for endpoint in endpoints
-        if endpoint.locality == "device" and endpoint.state in CALLABLE
-        for model in endpoint.models or ()
-    )
-    return tuple(each for each in hardware.problems if not (works and each.code in _NO_MODEL_RUNS))
-
-
-def on_cpu(endpoint: Endpoint, kind: ProviderKind, hardware: Hardware | None) -> tuple[Fault, ...]:
-    """Return the models that are loaded on the processor alone, although a card here could have them."""
-    card = best_gpu(hardware)
-    if card is None or endpoint.locality != "device" or endpoint.state not in CALLABLE:
-        return ()
-    return tuple(
-        fault(
-            "model.on_cpu",
-            model=f"{endpoint.name}/{model.name}",
-            gpu=card.name or card.vendor,
-            restart=kind.placement or None,
-        )
-        for model in endpoint.models or ()
-        if _is_on_cpu(model)
-    )
-
-
-def _is_on_cpu(model: Model) -> bool:
-    if model.state != "loaded" or model.locality not in (None, "device"):
-        return False
-    return model.offload == 0.0 or (model.offload is None and model.device == "cpu")

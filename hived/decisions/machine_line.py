@@ -13,6 +13,8 @@ from hived_client.vocabulary.hardware import Gpu, Hardware
 def summary(hardware: Hardware) -> str:
     """Say in one line what this machine is: what inference runs on first."""
     gpus = [gpu for gpu in hardware.gpus or () if gpu.usable]
+    # Beside a card no server takes the processor's own graphics by itself.
+    gpus = [gpu for gpu in gpus if gpu.kind != "integrated"] or gpus
     cpu, memory = hardware.cpu, hardware.memory
     parts = [_cards(gpus)] if gpus else []
     processor = cpu.model or cpu.architecture or "unknown processor"

@@ -14,9 +14,10 @@ import msgspec
 from hived.decisions.absence import why_down
 from hived.decisions.addresses import host_and_port, locality_of
 from hived.decisions.configured import is_in_use, missing_models
-from hived.decisions.hardware import is_news, on_cpu, told
+from hived.decisions.hardware import is_news
 from hived.decisions.locks import locked
 from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
+from hived.decisions.servers_word import known_hardware, on_cpu
 from hived_client.resolution import fault_fields
 from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault
@@ -188,7 +189,8 @@ def problems(world: World) -> tuple[Fault, ...]:
         found.append(world.configuration.error)
     if world.configuration is not None:
         found += world.configuration.problems
-    found += told(world.hardware, world.endpoints) if world.hardware is not None else ()
+    hardware = known_hardware(world)
+    found += hardware.problems if hardware is not None else ()
     for endpoint in world.endpoints:
         wanted = endpoint.source not in GUESSED or is_in_use(endpoint)
         if wanted and endpoint.reason is not None and not endpoint.reason.retryable:
@@ -196,7 +198,7 @@ def problems(world: World) -> tuple[Fault, ...]:
         found += endpoint.warnings
         found += filter(None, [vulnerable(endpoint, _kind(world, endpoint))])
         found += missing_models(endpoint, _kind(world, endpoint))
-        found += on_cpu(endpoint, _kind(world, endpoint), world.hardware)
+        found += on_cpu(endpoint, _kind(world, endpoint), hardware)
         found += (m.fault for m in endpoint.models or () if m.fault is not None and m.state == "failed")
     return tuple(found)
 

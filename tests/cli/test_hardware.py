@@ -15,11 +15,11 @@ from hived.cli.screen import hardware_line
 from hived.decisions.transitions import equip
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.understanding import understand
-from hived_client.vocabulary.hardware import Gpu, Hardware
+from hived_client.vocabulary.hardware import Gpu, Hardware, Loaded
 from hived_client.vocabulary.world import World
 from tests.cli.words import hived
 from tests.daemon.running import Running, configure
-from tests.machine.hardware.machines import MACHINES, Machine
+from tests.machine.hardware.machines import MACHINES, Machine, linux, nvml, nvml_card, plain
 
 TABLE = read_table()
 
@@ -48,6 +48,27 @@ def test_json_has_every_field_and_unknown_is_null() -> None:
     assert gpu["nvlinks"] is None
     assert gpu["bandwidth"]["source"] == "table"
     assert hardware_document(None) is None
+
+
+def test_what_servers_hold_stands_beside_the_card_and_not_in_its_sum() -> None:
+    processes = {"77": 5 << 30, "5": None, **{str(pid): pid << 20 for pid in range(100, 104)}}
+    card = nvml_card("NVIDIA X", "00000000:01:00.0", 24576, 19000, compute=[8, 6], processes=processes)
+    hardware = understand(linux(plain(), {}, nvml(card)))
+    loaded = (
+        Loaded(endpoint="ollama", model="llama3", graphics=5 << 30, machine=0),
+        Loaded(endpoint="ollama", model="big", graphics=1 << 30, machine=3 << 30),
+        Loaded(endpoint="ollama", model="slow", graphics=0, machine=2 << 30),
+    )
+    lines = hardware_lines(msgspec.structs.replace(hardware, loaded=loaded))
+    wanted = ("GiB free", "by process", "its server")
+    assert [line.strip() for line in lines if any(each in line for each in wanted)] == [
+        "24 GiB, 18.6 GiB free",
+        "held: 5 GiB by process 77, 0.101 GiB by process 103, 0.0996 GiB by process 102, "
+        "0.0986 GiB by process 101, 2 more",
+        "loaded      ollama/llama3: 5 GiB on graphics, as its server says",
+        "ollama/big: 1 GiB on graphics and 3 GiB of the machine’s memory, as its server says",
+        "ollama/slow: 2 GiB of the machine’s memory, on the processor alone, as its server says",
+    ]
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ import anyio
 import msgspec
 import pytest
 
-from hived.daemon.hardware import HardwareWatch
+from hived.daemon.hardware import FILE, FILE_PATIENCE, HardwareWatch
 from hived.daemon.store import Store
 from hived.decisions.hardware import FIRST_RETRY, LOADING, WATCHED, WATCHING
 from hived.machine.hardware.understanding import Captured, Reply
-from hived_client.vocabulary.hardware import Asked, Hardware
+from hived_client.vocabulary.hardware import Asked, Bandwidth, Hardware
 from hived_client.vocabulary.world import Endpoint, Model
 from tests.client.worlds import endpoint, world
 from tests.daemon.virtual_time import Backend, VirtualClock, virtual
@@ -39,8 +39,10 @@ class AtOnce:
 
     def __init__(self, takes: float = 0.0) -> None:
         self.takes = takes
+        self.runs = 0
 
     async def run(self, act: Callable[[], T]) -> T:
+        self.runs += 1
         await anyio.sleep(self.takes)
         return act()
 
@@ -56,7 +58,7 @@ class Told:
         self.asked: list[str] = []
         self.skipped: list[frozenset[str]] = []
         self.marked = "boot"
-        self.speed: float | None = 2e10
+        self.speed = Bandwidth(low=2e10, high=2e10, source="measured")
         self.given_up = 0
 
     def _now(self) -> Captured:
@@ -76,7 +78,7 @@ class Told:
     def mark(self) -> str:
         return self.marked
 
-    def measure(self, hardware: Hardware | None) -> float | None:
+    def measure(self, hardware: Hardware | None) -> Bandwidth | None:
         self.asked.append("measure")
         return self.speed
 
@@ -89,9 +91,16 @@ class Watched:
 
     def __init__(self, path: Path, machine: Told, takes: float = 0.0, *endpoints: Endpoint) -> None:
         self.machine = machine
+        self.disk = AtOnce()
         self.store = Store(world(*endpoints), VirtualClock())
         self.watch = HardwareWatch(
-            self.store, {}, VirtualClock(), path=str(path / "hardware"), machine=machine, aside=AtOnce(takes)
+            self.store,
+            {},
+            VirtualClock(),
+            path=str(path / "hardware"),
+            machine=machine,
+            aside=AtOnce(takes),
+            disk=self.disk,
         )
 
     async def while_running(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -303,6 +312,37 @@ async def test_a_look_during_which_something_hung_is_not_kept(tmp_path: Path) ->
     await one.while_running(act)
 
 
+@pytest.mark.parametrize("replies", [nvml(CARD), {"nvml": LATE}])
+async def test_a_disk_that_hangs_keeps_nobody_waiting_and_is_tried_again_ever_later(
+    tmp_path: Path, replies: dict[str, Reply]
+) -> None:
+    machine = Told()
+    machine.replies = replies
+    one = Watched(tmp_path, machine)
+    one.disk.takes = float("inf")
+
+    async def act() -> None:
+        await anyio.sleep(3 * FILE_PATIENCE)
+        hardware = one.store.world.hardware
+        assert hardware is not None
+        late = [each for each in hardware.probes if each.name == FILE]
+        assert [(each.state, each.failures) for each in late] == [("late", 1)]
+        begun = anyio.current_time()
+        await one.watch.read(Asked())
+        assert anyio.current_time() == begun
+        await anyio.sleep(24 * 3600)
+        assert 5 < one.disk.runs < 40
+        looks = machine.asked.count("what moves")
+        one.disk.takes = 0.0
+        await anyio.sleep(2 * 3600)
+        assert one.store.world.hardware is not None
+        assert not [each for each in one.store.world.hardware.probes if each.name == FILE]
+        assert (tmp_path / "hardware").exists() == (replies != {"nvml": LATE})
+        assert machine.asked.count("what moves") == looks  # nobody watches
+
+    await one.while_running(act)
+
+
 async def test_bandwidth_is_measured_at_first_need_and_once_a_boot(tmp_path: Path) -> None:
     one = Watched(tmp_path, Told())
 
@@ -323,6 +363,28 @@ async def test_bandwidth_is_measured_at_first_need_and_once_a_boot(tmp_path: Pat
         assert again.machine.asked.count("measure") == 0
 
     await again.while_running(kept)
+
+
+async def test_bandwidth_of_a_busy_machine_is_measured_again_when_everything_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    one = Watched(tmp_path, Told())
+    one.machine.speed = Bandwidth(low=5e9, high=2e10, source="measured", note="other programs were busy")
+
+    async def act() -> None:
+        told = await one.watch.read(Asked(bandwidth=True))
+        assert told.memory.bandwidth is not None
+        assert (told.memory.bandwidth.low, told.memory.bandwidth.high) == (5e9, 2e10)
+        await one.watch.read(Asked(bandwidth=True))
+        assert one.machine.asked.count("measure") == 1
+        one.machine.speed = Bandwidth(low=2e10, high=2e10, source="measured")
+        for _ in range(2):
+            told = await one.watch.read(Asked(again=True, bandwidth=True))
+            assert told.memory.bandwidth is not None
+            assert (told.memory.bandwidth.low, told.memory.bandwidth.note) == (2e10, "")
+        assert one.machine.asked.count("measure") == 2
+
+    await one.while_running(act)
 
 
 async def test_a_card_that_falls_asleep_keeps_what_it_told_awake(tmp_path: Path) -> None:

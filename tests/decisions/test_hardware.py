@@ -7,12 +7,10 @@ import pytest
 
 from hived.decisions.changes import changes
 from hived.decisions.hardware import LAST_RETRY, LOADING, WATCHED, is_news, next_look, retry_after
-from hived.decisions.transitions import equip, problems
+from hived.decisions.transitions import equip
 from hived.machine.hardware.understanding import understand
-from hived_client.vocabulary.faults import fault
-from hived_client.vocabulary.hardware import Gpu, Hardware
-from hived_client.vocabulary.world import Locality, Model, World
-from tests.client.worlds import endpoint, world
+from hived_client.vocabulary.hardware import Hardware
+from hived_client.vocabulary.world import World
 from tests.machine.hardware.machines import linux, nvml, nvml_card, plain
 
 replace = msgspec.structs.replace
@@ -79,33 +77,6 @@ def test_only_another_machine_is_told_of() -> None:
     assert equip(gone, replace(NONE, observed_at=7.0)) is gone
 
 
-@pytest.mark.parametrize(
-    ("model", "locality", "is_told"),
-    [
-        (Model(name="m", state="loaded", offload=0.0, device="cpu"), "device", True),
-        (Model(name="m", state="loaded", device="cpu"), "device", True),
-        (Model(name="m", state="loaded", offload=0.5), "device", False),
-        (Model(name="m", state="loaded", offload=1.0), "device", False),
-        (Model(name="m", state="loaded"), "device", False),
-        (Model(name="m", state="unloaded", offload=0.0), "device", False),
-        (Model(name="m", state="loaded", offload=0.0), "lan", False),
-        (Model(name="m", state="loaded", offload=0.0, locality="internet"), "device", False),
-    ],
-)
-def test_a_model_on_the_processor_is_told_of_where_a_card_here_could_have_it(
-    model: Model, locality: Locality, is_told: bool
-) -> None:
-    one = world(endpoint("lab", "ollama", model, locality=locality))
-    with_card = equip(one, machine())
-    found = [each for each in problems(with_card) if each.code == "model.on_cpu"]
-    assert bool(found) == is_told
-    if found:
-        assert "'lab/m'" in found[0].message
-        assert "NVIDIA GeForce RTX 3090" in found[0].message
-        assert found[0].hint == "ollama ps"
-    assert not [each for each in problems(equip(one, NONE)) if each.code == "model.on_cpu"]
-
-
 def test_what_is_wrong_with_a_card_is_a_problem_of_the_world() -> None:
     broken = understand(
         linux(
@@ -115,25 +86,3 @@ def test_what_is_wrong_with_a_card_is_a_problem_of_the_world() -> None:
         )
     )
     assert [each.code for each in equip(World(generation=1), broken).problems] == ["gpu.driver"]
-
-
-@pytest.mark.parametrize(
-    ("offload", "locality", "cards", "said"),
-    [
-        (1.0, "device", 1, []),
-        (0.4, None, 1, []),
-        (0.0, "device", 1, ["gpu.permission"]),
-        (None, "device", 1, ["gpu.permission"]),
-        (1.0, "lan", 1, ["gpu.permission"]),  # the card of another machine
-        (1.0, "device", 2, ["gpu.permission"]),  # which of the two it is, nobody knows
-    ],
-)
-def test_a_model_on_the_only_card_refutes_that_none_runs_there(
-    offload: float | None, locality: Locality | None, cards: int, said: list[str]
-) -> None:
-    denied = fault("gpu.permission", path="/dev/kfd", user="me")
-    card = Gpu(name="Radeon RX 7900 XTX", vendor="amd", usable=False, fault=denied)
-    closed = replace(NONE, gpus=(card,) * cards, problems=(denied,))
-    model = Model(name="m", state="loaded", offload=offload, locality=locality)
-    one = world(endpoint("ollama", "ollama", model))
-    assert [each.code for each in problems(equip(one, closed)) if each.code == "gpu.permission"] == said

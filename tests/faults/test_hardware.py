@@ -182,3 +182,23 @@ def test_a_model_on_the_processor(environment: dict[str, str], computer: Layout)
                 lambda: not [each for each in daemon.client.world().world.problems if each.code == found.code]
             )
     return found
+
+
+@provokes("gpu.unseen", "Ollama has a model on a card that came after hived looked")
+def test_a_model_on_a_card_that_hived_did_not_find(environment: dict[str, str], computer: Layout) -> Fault:
+    with Ollama() as server:
+        server.add("llama3")
+        server.load("llama3", size=5 << 30, size_vram=5 << 30)
+        with running(environment, computer, {"ollama": at(server.url)}) as daemon:
+            found = problem("gpu.unseen", daemon.client)
+            asked = daemon.client.hardware()
+            assert [each.code for each in asked.problems] == ["gpu.unseen"]
+            assert [(each.model, each.graphics, each.machine) for each in asked.loaded or ()] == [
+                ("llama3:latest", 5 << 30, 0)
+            ]
+            # The mend mends it, once the card is there.
+            plug_in(computer)
+            script(computer, "nvidia-smi", f'echo "{ROW}"')
+            again = daemon.client.hardware(again=True)
+            assert (again.runs_on, again.problems) == ("CUDA", ())
+    return found

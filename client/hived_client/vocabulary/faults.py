@@ -450,6 +450,10 @@ CATALOGUE: dict[str, Row] = {
     "gpu.not_passed": Row(
         "This container cannot see {gpu} of the machine around it, so no model runs on it.", ("{mend}",)
     ),
+    "gpu.unseen": Row(
+        "{model!r} is on a graphics card, as its server says, and hived found no card on this machine.",
+        ("hived hardware --again",),
+    ),
     # The configuration
     "configuration.broken": Row(
         "{path} is not valid JSON (line {line}, column {column}: {why}); the last good one is kept.",

@@ -174,6 +174,20 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     observed_at: float | None = None
 
 
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a server on this device says that one loaded model holds, to a ten-thousandth.
+
+    It is part of what is in use of a card or of the machine, and must not be added to that.
+    """
+
+    endpoint: str
+    model: str
+    graphics: int
+    """Bytes on graphics cards, on all of them together: which one, no server tells."""
+    machine: int
+    """Bytes of the machine's memory."""
+
+
 class Probe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How one way of asking fared."""
 
@@ -197,6 +211,8 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     power: Power | None = None
     gpus: tuple[Gpu, ...] | None = None
     """``None``: nobody could tell whether there are any."""
+    loaded: tuple[Loaded, ...] | None = None
+    """What servers say that their models hold; ``None``: none was asked. In the World its models tell it."""
     problems: tuple[Fault, ...] = ()
     probes: tuple[Probe, ...] = ()
     observed_at: float | None = None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hived.cli.doctor.findings import Finding, note, of_fault, ok, unknown, warn
-from hived.decisions.hardware import told
 from hived.decisions.machine_line import summary
-from hived_client.vocabulary.faults import Fault
+from hived.decisions.servers_word import with_servers
 from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.world import Endpoint
 
@@ -16,11 +15,12 @@ def check_hardware(hardware: Hardware | None, endpoints: Sequence[Endpoint] = ()
     """Judge what is known of this machine; ``None``: nobody has looked yet. ``endpoints`` may know better."""
     if hardware is None:
         return [unknown("hardware", "what models will run on", "hived has not looked at this machine yet")]
-    return [ok("hardware", summary(hardware), brief=True), *_findings(hardware, told(hardware, endpoints))]
+    hardware = with_servers(hardware, endpoints)
+    return [ok("hardware", summary(hardware), brief=True), *_findings(hardware)]
 
 
-def _findings(hardware: Hardware, problems: Sequence[Fault]) -> Iterator[Finding]:
-    for problem in problems:
+def _findings(hardware: Hardware) -> Iterator[Finding]:
+    for problem in hardware.problems:
         yield of_fault(problem, "warn")
     codes = {each.code for each in hardware.problems}
     for probe in hardware.probes:

@@ -19,6 +19,14 @@ GIB = 1 << 30
 SMALL_CARVE_OUT = 4 * GIB
 LARGE_GTT = 8 * GIB
 
+APU_TARGETS = frozenset(
+    {
+        *("gfx902", "gfx909", "gfx90c", "gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1037"),
+        *("gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"),
+    }
+)
+"""What only processors' own graphics are compiled for (LLVM's guide to AMDGPU: its column of APUs)."""
+
 APU_NAMES = re.compile(r"80[456]0S|Strix Halo|RYZEN AI MAX", re.IGNORECASE)
 
 
@@ -62,7 +70,8 @@ def _gpu(
     )
     used = number(texts, f"{folder}/mem_info_vram_used")
     name = text(texts, f"{folder}/product_name") or (shown_name(device) if device else None)
-    apu = _is_apu(texts, folder, own, gtt, name or "", cpu or "")
+    is_known = node is not None and node.target in APU_TARGETS
+    apu = is_known or _is_apu(texts, folder, own, gtt, name or "", cpu or "")
     if apu and (boxed := re.search(r"w/ (Radeon .+)$", cpu or "")):
         name = f"AMD {boxed[1]}"
     on_gtt = apu and gtt is not None and gtt > (own or 0)

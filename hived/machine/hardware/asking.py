@@ -1,22 +1,21 @@
 """Ask this machine what it is, within bounds: the edge of ``hardware``. Blocks; judges no answer.
 
-Every question is asked at once, each in a thread that does not keep the process from ending, and no question
-takes more than its time. A program that hangs is ended with its group; one that the kernel holds is left
-behind and not asked again while it is there. Files about graphics are read by a process of its own as well,
-since a driver that hangs holds whoever reads them.
+Every question is asked at once and takes no more than its time (``questions``). A program that hangs is ended
+with its group; one that the kernel holds is left behind and not asked again while it is there. Files about
+graphics are read by a process of its own as well, since a driver that hangs holds whoever reads them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -28,6 +27,7 @@ from hived.machine.hardware.mac_programs import MAC_FIRST, MAC_MOVING
 from hived.machine.hardware.measuring import measure_memory
 from hived.machine.hardware.nvidia_smi import FEWER_FIELDS, FIELDS, is_unknown_field
 from hived.machine.hardware.pci import understand_pci
+from hived.machine.hardware.questions import Question, Questions, Replies, aside, words_of
 from hived.machine.hardware.understanding import NOBODY, Captured, Reply
 from hived.machine.inside import look_inside
 from hived.machine.llamacpp import environment as llamacpp_environment
@@ -35,7 +35,7 @@ from hived.machine.owners import user_name
 from hived.machine.processes import identify
 from hived_client._version import __version__
 from hived_client.doors.boot import boot_id
-from hived_client.vocabulary.hardware import Hardware
+from hived_client.vocabulary.hardware import Bandwidth, Hardware
 
 LONGEST = 10.0
 """Seconds for all questions together."""
@@ -46,14 +46,8 @@ MASKS = (
     *("GGML_VK_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR"),
 )
 
-_GIVEN_UP = ""
 _PYTHON = (sys.executable, "-P", "-m")
 _CHILD = "hived.machine.hardware"
-
-
-Replies = dict[str, Reply]
-Question = Callable[[float], Replies]
-"""Asks something; is given the moment (monotonic) by which it must be back."""
 
 
 class Asking:
@@ -81,14 +75,13 @@ class Asking:
         self._left: dict[str, int] = {}
         self._running: dict[int, None] = {}
         self._fields: tuple[str, ...] = FIELDS
-        self._done: queue.SimpleQueue[tuple[str, Replies]] = queue.SimpleQueue()
-        self._given_up = threading.Event()
+        self._questions = Questions()
         # A thread that nobody waits for any more may still be at it when the next one comes.
         self._turn = threading.Lock()
         self._times_given_up = 0
 
     def __repr__(self) -> str:
-        return f"<Asking {self._root}, {len(self._left)} left behind>"
+        return f"<Asking {self._root}, {len(self._left) + len(self._questions.hanging)} left behind>"
 
     def everything(self, skip: frozenset[str] = frozenset()) -> Captured:
         """Ask everything but ``skip``, which are probes that failed and wait for their turn."""
@@ -107,14 +100,13 @@ class Asking:
     def give_up(self) -> None:
         """Have whoever waits for answers wait no longer, and end what runs; from another thread, at once."""
         self._times_given_up += 1
-        self._given_up.set()
+        self._questions.give_up()
         for pid in tuple(self._running):
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
-        self._done.put((_GIVEN_UP, {}))
 
-    def measure(self, hardware: Hardware | None) -> float | None:
-        """Measure the memory's bandwidth, in bytes a second; ``None`` where that fails."""
+    def measure(self, hardware: Hardware | None) -> Bandwidth | None:
+        """Measure the memory's bandwidth; ``None`` where that fails."""
         return measure_memory(self._run, hardware)
 
     def mark(self) -> str:
@@ -129,22 +121,27 @@ class Asking:
             found = collect.collect(self._root, ["proc/driver/nvidia/version"])
             return {"driver": Reply(state="ok", out="".join(found.values()))}
 
-        def find_server(until: float) -> Replies:
-            # A folder of PATH may lie on a disk that hangs.
+        def find_server() -> str:
             server = shutil.which("llama-server", path=self._environment.get("PATH")) or ""
             try:
                 changed = os.stat(server).st_mtime_ns if server else 0
             except OSError:
                 changed = 0
-            return {"server": Reply(state="ok", out=f"{server} {changed}")}
+            return f"{server} {changed}"
 
-        questions = {"driver": read_driver, "server": find_server}
-        found = self._gather(questions, frozenset(), time.monotonic() + self._each)
-        try:
-            root = os.stat(self._root)
-            around = f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
-        except OSError:
-            around = ""
+        def look_around() -> str:
+            try:
+                root = os.stat(self._root)
+            except OSError:
+                return ""
+            return f"{root.st_dev} {root.st_ino}"  # another container of the same name and boot
+
+        questions = {
+            "driver": read_driver,
+            "server": aside("server", find_server),
+            "around": aside("around", look_around),
+        }
+        found = self._questions.gather(questions, frozenset(), time.monotonic() + self._each)
         masks = [f"{name}={self._environment[name]}" for name in MASKS if name in self._environment]
         parts = [
             __version__,
@@ -152,7 +149,6 @@ class Asking:
             system.nodename,
             system.machine,
             *(f"{name}: {each.state} {each.out}" for name, each in sorted(found.items())),
-            around,
             *masks,
         ]
         return "\n".join(parts)
@@ -163,7 +159,7 @@ class Asking:
         before = self._times_given_up
         with self._turn:
             if self._times_given_up == before:
-                self._given_up.clear()
+                self._questions.begin()
             yield
 
     def _mac(
@@ -174,8 +170,8 @@ class Asking:
 
         questions = {name: question(name, words) for name, words in programs.items()}
         if programs is MAC_FIRST:
-            questions["llama-server"] = self._devices
-        replies = before | self._gather(questions, skip, time.monotonic() + self._longest)
+            questions |= {"llama-server": self._devices, "user": self._user}
+        replies = before | self._questions.gather(questions, skip, time.monotonic() + self._longest)
         return self._captured(replies, listed_now=programs is MAC_FIRST)
 
     def _linux(self, patterns: Sequence[str], before: Captured | None, skip: frozenset[str]) -> Captured:
@@ -204,7 +200,11 @@ class Asking:
         wanted: dict[str, Question] = {"system": read_system}
         if before is None or before.cards:
             wanted["cards"] = read_cards  # where there was none at the whole look, none has come
-        replies = self._gather(wanted, skip, first)
+        if before is None:
+            inside = partial(look_inside, self._environment, self._root)
+            wanted |= {"user": self._user, "inside": aside("inside", inside)}
+            wanted["programs"] = aside("programs", self._smi)
+        replies = self._questions.gather(wanted, skip, first)
         # A thread that is late may still write into its own; what is kept is as it is now.
         system, cards = dict(system), dict(cards)
         if before is not None:
@@ -212,8 +212,9 @@ class Asking:
             cards = cards or before.cards
             replies = before.replies | replies
         questions: dict[str, Question] = {}
-        if self._has_nvidia(cards):
-            questions["nvidia"] = self._nvidia
+        smi = words_of(replies, "programs")
+        if smi or _has_nvidia(cards):
+            questions["nvidia"] = partial(self._nvidia, smi)
         devices = understand_pci(cards)
         asleep = {
             each.vendor
@@ -226,17 +227,19 @@ class Asking:
             # Asking any program of its driver wakes the card. What its files and the cache say is enough.
             questions.pop("nvidia", None)
             replies.setdefault("nvml", Reply(state="asleep", why="a card sleeps, and is not woken"))
-        replies |= self._gather(questions, skip, until)
+        replies |= self._questions.gather(questions, skip, until)
         return self._captured(replies, system=system, cards=cards, listed_now=before is None)
 
-    def _nvidia(self, until: float) -> Replies:
+    def _user(self, until: float) -> Replies:
+        return aside("user", partial(user_name, os.getuid()))(until)
+
+    def _nvidia(self, program: str, until: float) -> Replies:
         """Ask NVIDIA's library, and its program where that does not answer."""
         nvml = self._program("nvml", (*_PYTHON, f"{_CHILD}.nvml_child"), until)
         replies = {"nvml": nvml}
         if nvml.state in ("late", "stuck") or (nvml.state == "ok" and '"devices": [{' in nvml.out):
             return replies  # one that hangs would hang for its program too
-        program = self._smi()
-        if program is None:
+        if not program:
             return replies
         replies["nvidia-smi"] = smi = self._ask_smi(program, until)
         if smi.state == "ok":
@@ -308,37 +311,8 @@ class Asking:
     def _note(self, pid: int, numbers: list[int]) -> None:
         numbers.append(pid)
         self._running[pid] = None
-        if self._given_up.is_set():  # between two of its steps
+        if self._questions.is_given_up:  # between two of its steps
             self.give_up()
-
-    def _gather(self, questions: Mapping[str, Question], skip: frozenset[str], until: float) -> Replies:
-        """Ask at once; what is not back in time is late, and its thread is left to itself."""
-        done = self._done = queue.SimpleQueue()
-        if self._given_up.is_set():
-            return {}
-        asked = {name: ask for name, ask in questions.items() if name not in skip}
-        begun = time.monotonic()
-
-        def run(name: str, ask: Question) -> None:
-            done.put((name, ask(until)))
-
-        for name, ask in asked.items():
-            threading.Thread(target=run, args=(name, ask), name=f"hardware {name}", daemon=True).start()
-        replies: Replies = {}
-        waiting = set(asked)
-        while waiting:
-            try:
-                name, found = done.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if name == _GIVEN_UP:
-                break  # what comes now is thrown away
-            waiting.discard(name)
-            replies |= found
-        for name in waiting:
-            key = "nvml" if name == "nvidia" else name
-            replies[key] = Reply(state="late", why="it did not come back", seconds=time.monotonic() - begun)
-        return replies
 
     def _captured(
         self,
@@ -355,20 +329,13 @@ class Asking:
             replies=replies,
             smi_fields=self._fields,
             affinity=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            inside=None if self._darwin else look_inside(self._environment, self._root),
-            user=user_name(os.getuid()),
+            inside=words_of(replies, "inside") or None,
+            user=words_of(replies, "user"),
             environment={name: self._environment[name] for name in MASKS if name in self._environment},
             listed_now=listed_now,
             hurried=self._each < EACH,
             at=self._wall(),
         )
-
-    def _has_nvidia(self, cards: Mapping[str, str]) -> bool:
-        """Tell whether anything of NVIDIA's is here: without, nobody is asked."""
-        files = any(path.startswith(("proc/driver/nvidia/", "access/dev/nvidia")) for path in cards)
-        tegra = "etc/nv_tegra_release" in cards or "nvidia" in cards.get("proc/device-tree/compatible", "")
-        bus = any(path.endswith("/vendor") and said.strip() == "0x10de" for path, said in cards.items())
-        return files or tegra or bus or "access/dev/dxg" in cards or self._smi() is not None
 
     def _smi(self) -> str | None:
         found = shutil.which("nvidia-smi", path=self._environment.get("PATH"))
@@ -376,6 +343,14 @@ class Asking:
             return found
         wsl = os.path.join(self._root, "usr/lib/wsl/lib/nvidia-smi")
         return wsl if os.access(wsl, os.X_OK) else None
+
+
+def _has_nvidia(cards: Mapping[str, str]) -> bool:
+    """Tell whether anything of NVIDIA's is here: without, nobody is asked."""
+    files = any(path.startswith(("proc/driver/nvidia/", "access/dev/nvidia")) for path in cards)
+    tegra = "etc/nv_tegra_release" in cards or "nvidia" in cards.get("proc/device-tree/compatible", "")
+    bus = any(path.endswith("/vendor") and said.strip() == "0x10de" for path, said in cards.items())
+    return files or tegra or bus or "access/dev/dxg" in cards
 
 
 def _texts(reply: Reply) -> dict[str, str] | None:

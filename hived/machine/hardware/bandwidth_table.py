@@ -159,19 +159,27 @@ def _interval(rows: Sequence[Row]) -> Bandwidth | None:
     if not rows:
         return None
     speeds = [row.bandwidth * GB for row in rows]
-    note = "" if min(speeds) == max(speeds) else "sold under this name with either memory"
+    is_one_card = len({row.pattern for row in rows}) == 1
+    note = (
+        "sold under this name with either memory" if is_one_card else "which of these cards it is, is unknown"
+    )
+    note = note if min(speeds) != max(speeds) else ""
     return Bandwidth(low=min(speeds), high=max(speeds), source="table", note=note)
 
 
 def told_apart(rows: Sequence[Row], gpu: Gpu) -> str | None:
-    """Return the one of a family's names (``Radeon RX 7900 XT/7900 XTX``) that has this card's memory."""
+    """Return the one of a family's names (``Radeon RX 7900 XT/7900 XTX``) that has this card's memory.
+
+    A name that the table does not know may be the card's as well.
+    """
     if gpu.name is None or "/" not in gpu.name or gpu.memory is None:
         return gpu.name
-    fitting = [
-        part
-        for part in _alternatives(gpu.name)
-        if any(row.memory and _is_memory(row, gpu) for row in _matching(rows, gpu.vendor, part, None))
-    ]
+
+    def may_be(part: str) -> bool:
+        known = _matching(rows, gpu.vendor, part, None)
+        return not known or any(row.memory == 0 or _is_memory(row, gpu) for row in known)
+
+    fitting = [part for part in _alternatives(gpu.name) if may_be(part)]
     return fitting[0] if len(fitting) == 1 else gpu.name
 
 

@@ -38,7 +38,10 @@ _AWAKE_FILES = (
     *("board_info", "gpu_busy_percent", "unique_id", "current_link_speed", "current_link_width"),
     *("max_link_speed", "max_link_width", "tile*/physical_vram_size_bytes"),
 )
-_ACCESS = ("dev/kfd", "dev/dri/renderD*", "dev/nvidiactl", "dev/dxg", "dev/nvidia0")
+_ACCESS = (
+    *("dev/kfd", "dev/dri/renderD*", "dev/nvidiactl", "dev/dxg", "dev/nvidia0"),
+    *("dev/nvhost-ctrl-gpu", "dev/nvhost-gpu", "dev/nvgpu/igpu0/ctrl"),
+)
 _ID_LISTS = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids")
 
 

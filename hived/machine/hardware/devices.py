@@ -16,6 +16,9 @@ _LINE = re.compile(r"^\s+(\S+?):\s+(.+?)\s+\((\d{1,9}) MiB, (\d{1,9}) MiB free\)
 _TOO_OLD = re.compile(r"CUDA driver version is insufficient for CUDA runtime version", re.IGNORECASE)
 _FAILED = re.compile(r"failed to initialize (?:CUDA|ROCm|HIP|Vulkan)[^:\n]*: ([^\n]+)", re.IGNORECASE)
 
+_SOFTWARE = ("llvmpipe", "SwiftShader")
+"""Beginnings of the names of what Vulkan calls a device and is the processor."""
+
 _SLICE = re.compile(r"\bMIG \d+[gc]\.")
 
 _BACKENDS: dict[str, Vendor] = {
@@ -45,6 +48,8 @@ def understand_devices(said: str) -> Listed:
         backend = re.sub(r"\d+$", "", name)
         if name.startswith("RPC") or int(total) == 0 or backend in ("CPU", "BLAS"):
             continue
+        if description.startswith(_SOFTWARE):
+            continue
         vendor = _BACKENDS.get(backend) or vendor_of(description)
         found.append(
             Gpu(
@@ -53,7 +58,7 @@ def understand_devices(said: str) -> Listed:
                 kind="slice" if _SLICE.search(description) else None,
                 backends=(name,),
                 memory=int(total) * MIB,
-                free=int(free) * MIB,
+                free=min(int(free), int(total)) * MIB,
                 usable=True,
                 source="llama-server",
             )

@@ -1,6 +1,8 @@
 """``python -m hived.machine.hardware.metal_child``: how much memory Metal lets one program use, in bytes.
 
-In a process of its own: it loads Apple's frameworks. Written from Apple's documentation and not run on a Mac.
+In a process of its own: it loads Apple's frameworks. Written from Apple's documentation (a program that links
+no graphics must load Core Graphics for MTLCreateSystemDefaultDevice to return one), called on a library that
+answers as it says, and not run on a Mac.
 """
 
 from __future__ import annotations

@@ -14,7 +14,14 @@ from hived.machine.hardware.devices import Listed, understand_devices
 from hived.machine.hardware.intel import understand_intel
 from hived.machine.hardware.limits import Limits, understand_limits
 from hived.machine.hardware.memory import understand_memory
-from hived.machine.hardware.nvidia import WHY, Said, loaded_driver, understand_proc
+from hived.machine.hardware.nvidia import (
+    TEGRA_FILES,
+    WHY,
+    Said,
+    loaded_driver,
+    understand_proc,
+    understand_tegra,
+)
 from hived.machine.hardware.nvidia_smi import FIELDS, understand_slices, understand_smi, with_processes
 from hived.machine.hardware.nvml import understand_nvml
 from hived.machine.hardware.pci import PciDevice, shown_name, understand_pci
@@ -119,6 +126,7 @@ def _linux(captured: Captured, table: Sequence[Row]) -> Hardware:
         said.gpus,
         understand_slices(captured.out("nvidia-smi -L"), captured.out("nvidia-smi -q -x"), said.gpus),
         understand_proc(captured.cards),
+        understand_tegra(captured.cards, memory, captured.inside),
         understand_amd(captured.cards, devices, memory, cpu.model),
         understand_intel(captured.cards, devices),
         [_bare(device) for device in devices if device.vendor != "other"],
@@ -190,6 +198,7 @@ def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
     )
     renders = {match[0]: state for match, state in under(captured.cards, r"access/(dev/dri/renderD\d+)")}
     denied = next((path.removeprefix("access") for path, state in renders.items() if state == "denied"), "")
+    tegra = [f"/{path}" for path in TEGRA_FILES if text(captured.cards, f"access/{path}") == "denied"]
     error = said.error if said.error not in ("", "NO_BINDINGS") else ""
     if not error and said.error == "NO_BINDINGS":
         error = "LIBRARY_NOT_FOUND"
@@ -200,6 +209,7 @@ def _signs(captured: Captured, said: Said, listed: Listed) -> Signs:
         kfd=text(captured.cards, "access/dev/kfd"),
         render="denied" if denied else "ok" if renders else "",
         denied=denied,
+        tegra_denied=tegra[0] if tegra else "",
         nvidia_error=error,
         nvidia_why=f"{late} did not come back within its time" if late else WHY.get(error, error),
         nvidia_failing=tuple((address, WHY.get(word, word)) for address, word in said.failing),

@@ -105,6 +105,12 @@ def linux(
     return Captured(system=system, cards=cards or {}, replies=asked, user="me", **more)  # type: ignore[arg-type]
 
 
+def listing(captured: Captured, *lines: str) -> Captured:
+    """A computer with a llama-server, which lists these."""
+    said = "Available devices:\n" + "".join(f"  {line}\n" for line in lines)
+    return msgspec.structs.replace(captured, replies=captured.replies | {"llama-server": told(said)})
+
+
 def mac(sysctl: str, profiler: str = "", **replies: str) -> Captured:
     """A Mac."""
     said = {"sysctl": told(sysctl)} | ({"system_profiler": told(profiler)} if profiler else {})
@@ -460,6 +466,7 @@ MACHINES: tuple[Machine, ...] = (
             {
                 "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3",
                 "proc/device-tree/compatible": "nvidia,tegra234\0",
+                "access/dev/nvhost-ctrl-gpu": "ok",
             },
             smi(
                 smi_fields(
@@ -476,6 +483,26 @@ MACHINES: tuple[Machine, ...] = (
             ),
         ),
         "CUDA: Orin (nvgpu) (7.44 GiB shared), Cortex-A78AE (4 threads, DOTPROD), 7.44 GiB memory",
+    ),
+    Machine(
+        "Jetson AGX Orin with JetPack 5, which has no nvidia-smi",
+        "written",
+        "that there is none: github.com/ultralytics/ultralytics pull 20680; device files: NVIDIA's documentation",
+        linux(
+            {
+                "proc/cpuinfo": PI5.replace("0xd0b", "0xd42"),
+                "proc/meminfo": meminfo(61.4, 50.0),
+                "proc/version": "Linux version 5.10.104-tegra (buildbrain@x)",
+                "proc/device-tree/model": "NVIDIA Jetson AGX Orin Developer Kit\0",
+            },
+            {
+                "etc/nv_tegra_release": "# R35 (release), REVISION: 4.1",
+                "proc/device-tree/compatible": "nvidia,p3737-0000+p3701-0005\0nvidia,tegra234\0",
+                "access/dev/nvhost-ctrl-gpu": "ok",
+            },
+            {"nvml": told('{"error": "LIBRARY_NOT_FOUND"}')},
+        ),
+        "CUDA: Orin (nvgpu) (61.4 GiB shared), Cortex-A78AE (4 threads, DOTPROD), 61.4 GiB memory",
     ),
     Machine(
         "DGX Spark (GB10)",
@@ -519,6 +546,70 @@ MACHINES: tuple[Machine, ...] = (
         "the kernel's documentation of amdgpu",
         strix(str(96 * GIB), str(15 * GIB), 30.5),
         f"ROCm: AMD Radeon 8060S (96 GiB), {STRIX} (32 threads, AVX512-VNNI), 30.5 GiB memory",
+    ),
+    Machine(
+        "Strix Halo, listed by ROCm and by Vulkan",
+        "partly",
+        "its lines of llama-server: as published in guides to gfx1151, one machine of 128 GB; the rest as above",
+        listing(
+            strix("4294967296", "103079215104", 124.0),
+            "ROCm0: AMD Radeon Graphics (65536 MiB, 59826 MiB free)",
+            "Vulkan0: AMD Radeon Graphics (RADV GFX1151) (97568 MiB, 97227 MiB free)",
+        ),
+        f"ROCm: AMD Radeon 8060S (96 GiB shared), {STRIX} (32 threads, AVX512-VNNI), 124 GiB memory",
+    ),
+    Machine(
+        "laptop with 16 GB and a Radeon 780M",
+        "written",
+        "the kernel's documentation of amdgpu, LLVM's of gfx1103",
+        linux(
+            plain("AMD Ryzen 7 7840U w/ Radeon 780M Graphics", "avx2 avx512f avx512_vnni")
+            | {"proc/meminfo": meminfo(15.0, 11.0)},
+            {
+                **bus("0000:c1:00.0", "0x1002", "0x15bf", name="Phoenix1"),
+                **card(
+                    1,
+                    "0000:c1:00.0",
+                    "0x1002",
+                    "amdgpu",
+                    mem_info_vram_total=str(GIB // 2),
+                    mem_info_gtt_total=str(15 * GIB // 2),
+                    mem_info_vram_used="1",
+                ),
+                "sys/class/kfd/kfd/topology/nodes/1/properties": (
+                    "simd_count 24\ngfx_target_version 110003\nvendor_id 4098\nlocation_id 49408\ndomain 0\n"
+                ),
+                **ACCESS,
+            },
+        ),
+        "CPU: AMD Ryzen 7 7840U w/ Radeon 780M Graphics (32 threads, AVX512-VNNI), 15 GiB memory",
+    ),
+    Machine(
+        "a card beside a processor with graphics, both listed by Vulkan",
+        "partly",
+        "its lines of llama-server: as another program's tests have them, word for word; the rest written",
+        listing(
+            linux(
+                plain(),
+                {
+                    **RADEON_7900,
+                    **ACCESS,
+                    **bus("0000:12:00.0", "0x1002", "0x164e", name="Raphael"),
+                    **card(
+                        2,
+                        "0000:12:00.0",
+                        "0x1002",
+                        "amdgpu",
+                        mem_info_vram_total=str(GIB // 2),
+                        mem_info_gtt_total=str(31 * GIB),
+                        mem_info_vram_used="1",
+                    ),
+                },
+            ),
+            "Vulkan0: AMD Radeon RX 7900 XTX (24560 MiB, 22532 MiB free)",
+            "Vulkan1: AMD Radeon(TM) Graphics (48532 MiB, 46105 MiB free)",
+        ),
+        "ROCm: AMD Radeon RX 7900 XTX (24 GiB), AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory",
     ),
     Machine(
         "desktop with a Radeon RX 7900 XTX",
@@ -772,6 +863,30 @@ MACHINES: tuple[Machine, ...] = (
             ),
         ),
         "CUDA: NVIDIA GeForce RTX 3090 (24 GiB), AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory, not used: NVIDIA GeForce RTX 3090",
+    ),
+    Machine(
+        "a card that this user may not ask",
+        "written",
+        "cells as nvidia-smi's manual names them",
+        linux(
+            plain(),
+            NVIDIA,
+            smi(
+                smi_fields(
+                    {
+                        "index": "0",
+                        "name": "NVIDIA A40",
+                        "uuid": "GPU-1",
+                        "memory.total": "[Insufficient Permissions]",
+                        "memory.free": "[Insufficient Permissions]",
+                        "driver_version": "550.54.15",
+                        "compute_cap": "8.6",
+                        "pci.bus_id": "00000000:01:00.0",
+                    }
+                )
+            ),
+        ),
+        "CPU: AMD Ryzen 9 5950X 16-Core Processor (32 threads, AVX2), 62.7 GiB memory, not used: NVIDIA A40",
     ),
     Machine(
         "a card that says that it has zero bytes",

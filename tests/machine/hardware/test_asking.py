@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hived.machine.commands import Done, run_bounded
-from hived.machine.hardware.asking import Asking
+from hived.machine.hardware.asking import EACH, Asking
 from hived.machine.hardware.collect import collect, collect_cards
 from hived.machine.hardware.measuring import measure_memory
 from hived.machine.hardware.nvml_child import ask
@@ -52,13 +52,15 @@ def computer(tmp_path: Path) -> Layout:
     return layout
 
 
-def asking(computer: Layout, run: FakeRun, longest: float = 10.0) -> Asking:
+def asking(computer: Layout, run: FakeRun, longest: float = 10.0, each: float = EACH) -> Asking:
     smi = computer.home / "path" / "nvidia-smi"
     if not smi.exists():
         smi.parent.mkdir(parents=True, exist_ok=True)
         smi.write_text("")
         smi.chmod(0o755)
-    return Asking(computer.environment, root=str(computer.root), run=run, darwin=False, longest=longest)
+    return Asking(
+        computer.environment, root=str(computer.root), run=run, darwin=False, longest=longest, each=each
+    )
 
 
 def test_a_machine_without_anything_of_nvidias_is_not_asked_for_it(computer: Layout) -> None:
@@ -174,6 +176,33 @@ def test_everything_is_back_in_its_time_whatever_hangs(computer: Layout) -> None
     assert time.monotonic() - begun < 5.0
     assert captured.replies["nvml"].state == captured.replies["llama-server"].state == "late"
     never.set()
+
+
+@pytest.mark.parametrize(
+    ("place", "probe"), [("user_name", "user"), ("look_inside", "inside"), ("shutil.which", "programs")]
+)
+def test_what_looks_around_may_hang_for_good_and_is_left_behind(
+    computer: Layout, monkeypatch: pytest.MonkeyPatch, place: str, probe: str
+) -> None:
+    """A server of users' names that is gone, a mark of a container or a folder of PATH on a dead disk."""
+    never, calls = threading.Event(), []
+
+    def hang(*arguments: object, **more: object) -> str:
+        calls.append(threading.current_thread().name)
+        never.wait(60.0)
+        return ""
+
+    monkeypatch.setattr(f"hived.machine.hardware.asking.{place}", hang)
+    asked = asking(computer, FakeRun({"collect": says(json.dumps(CARD))}), longest=0.3, each=0.3)
+    captured = asked.everything()
+    assert captured.replies[probe].state == "late"
+    assert captured.replies["system"].state == captured.replies["cards"].state == "ok"
+    again = asked.everything()
+    assert again.replies[probe].state == "stuck"
+    assert calls.count(f"hardware {probe}") == 1  # no second thread joins the first
+    assert asked.everything(frozenset({probe})).replies.get(probe) is None
+    never.set()
+    wait_until(lambda: asked.everything().replies[probe].state == "ok")
 
 
 def test_whoever_gives_up_waits_no_longer(computer: Layout) -> None:
@@ -411,7 +440,20 @@ def test_a_library_that_cannot_be_opened_says_why() -> None:
 def test_a_measurement_that_fails_is_none(said: str) -> None:
     assert measure_memory(FakeRun({"memory_speed": says(said)}), None) is None
     assert measure_memory(FakeRun({}), None) is None
-    assert (
-        measure_memory(FakeRun({"memory_speed": says('{"bytes_per_second": 2e10, "threads": 2}')}), None)
-        == 2e10
-    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2e10, None, (2e10, 2e10, "")),
+        (2e10, 2.1e10, (2e10, 2e10, "")),
+        (5e9, 2.1e10, (5e9, 2.1e10, "other programs were busy")),
+    ],
+)
+def test_what_was_measured_on_a_busy_machine_is_between_two_figures(
+    low: float, high: float | None, expected: tuple[float, float, str]
+) -> None:
+    said = json.dumps({"bytes_per_second": low, "at_most": high, "threads": 2})
+    found = measure_memory(FakeRun({"memory_speed": says(said)}), None)
+    assert found is not None
+    assert (found.low, found.high, found.note) == expected

@@ -15,6 +15,8 @@ from hived_client.vocabulary.hardware import Bandwidth, Gpu, Vendor
 
 TABLE = read_table()
 GIB = 1 << 30
+NAVI_33 = "Radeon RX 7600/7600 XT/7600M XT/7600S/7700S / PRO W7600"
+"""As the list of PCI ids has one chip."""
 
 
 def test_the_table_has_no_flaw() -> None:
@@ -65,6 +67,19 @@ def test_a_flaw_is_found(change: dict[str, object], flaw: str) -> None:
         ("amd", "Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M", 24, None, 960.0, 960.0),
         ("amd", "Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M", 20, None, 800.0, 800.0),
         ("amd", "Radeon RX 6700/6700 XT/6750 XT / 6800M/6850M XT", 12, None, 384.0, 432.0),
+        ("amd", "Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M", 16, None, 576.0, 576.0),
+        ("amd", NAVI_33, 8, None, 256.0, 288.0),
+        ("amd", NAVI_33, 16, None, 288.0, 288.0),
+        ("amd", "AMD Radeon RX 7700S", 8, None, 288.0, 288.0),
+        ("amd", "AMD Radeon RX 7600S", 8, None, 256.0, 256.0),
+        ("amd", "AMD Radeon RX 7600M XT", 8, None, 288.0, 288.0),
+        ("amd", "AMD Radeon RX 7700", 16, None, 622.1, 622.1),
+        ("amd", "AMD Radeon RX 7700 XT", 12, None, 432.0, 432.0),
+        # The editions for a workstation and for a server are different cards.
+        ("nvidia", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 95.6, None, 1792.0, 1792.0),
+        ("nvidia", "NVIDIA RTX PRO 6000 Blackwell Server Edition", 95.6, None, 1597.0, 1597.0),
+        ("nvidia", "NVIDIA RTX 2000 Ada Generation", 16, None, 224.0, 224.0),
+        ("nvidia", "NVIDIA RTX 2000 Ada Generation Laptop GPU", 8, None, 256.0, 256.0),
         ("amd", "AMD Radeon 8060S Graphics", 96, None, 256.0, 256.0),
         ("amd", "AMD Instinct MI250X", 64, None, 1638.4, 1638.4),
         ("intel", "Intel Arc A770", 15.8, None, 512.0, 512.0),
@@ -90,6 +105,33 @@ def test_a_card_is_told_apart_by_memory_and_cores_or_answered_with_an_interval(
     assert bool(found.note) == (low != high)
 
 
+@pytest.mark.parametrize(
+    ("name", "gib", "expected"),
+    [
+        ("Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M", 24, "Radeon RX 7900 XTX"),
+        ("Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M", 20, "Radeon RX 7900 XT"),
+        ("Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M", 16, "Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M"),
+        (NAVI_33, 16, "Radeon RX 7600 XT"),
+        (NAVI_33, 8, NAVI_33),  # a laptop's 7700S, say
+        ("Radeon RX 7900 XTX/7999 Z", 24, "Radeon RX 7900 XTX/7999 Z"),  # of the second nothing is known
+        ("Radeon RX 7900 XTX/Radeon 8060S", 24, "Radeon RX 7900 XTX/Radeon 8060S"),  # with any memory
+    ],
+)
+def test_one_of_a_familys_names_is_the_cards_where_no_other_can_be(
+    name: str, gib: int, expected: str
+) -> None:
+    assert with_bandwidth(TABLE, Gpu(vendor="amd", name=name, memory=gib * GIB)).name == expected
+
+
+def test_an_interval_says_whether_it_is_one_card_or_several() -> None:
+    one = look_up(TABLE, Gpu(vendor="nvidia", name="NVIDIA GeForce GTX 1650", memory=4 * GIB))
+    several = look_up(TABLE, Gpu(vendor="amd", name=NAVI_33, memory=8 * GIB))
+    assert [each.note for each in (one, several) if each is not None] == [
+        "sold under this name with either memory",
+        "which of these cards it is, is unknown",
+    ]
+
+
 def test_what_the_driver_tells_comes_first_and_a_disagreement_is_said() -> None:
     def told(speed: float) -> Bandwidth:
         gpu = Gpu(
@@ -113,7 +155,7 @@ def test_what_the_driver_tells_comes_first_and_a_disagreement_is_said() -> None:
 def test_memory_is_measured_within_its_room() -> None:
     speed = measure(1, 8 << 20, least=8 << 20)
     assert speed is not None
-    assert speed > 1e8  # the slowest board there is
+    assert 1e8 < speed[0] <= speed[1]  # the slowest board there is
     assert measure(8, 1 << 20) is None
     assert measure(2, 64 << 20) is None  # most of that would lie in a cache
 
@@ -127,4 +169,4 @@ def test_the_measurement_is_a_program_that_prints_one_figure() -> None:
     )
     said = json.loads(done.stdout)
     assert said["threads"] == 1
-    assert said["bytes_per_second"] > 1e8
+    assert said["at_most"] >= said["bytes_per_second"] > 1e8

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hived.decisions.gpus import Signs, judge
+from hived.decisions.gpus import Signs, best_gpu, judge
 from hived.decisions.machine_line import summary
 from hived.machine.hardware.bandwidth_table import read_table
 from hived.machine.hardware.understanding import Captured, Reply, understand
@@ -21,6 +21,7 @@ from tests.machine.hardware.machines import (
     bus,
     card,
     linux,
+    listing,
     nvml,
     nvml_card,
     plain,
@@ -105,12 +106,40 @@ def test_the_library_tells_slices_too() -> None:
     assert hardware.runs_on == "CUDA"
 
 
-@pytest.mark.parametrize("name", ["Jetson Orin Nano", "DGX Spark (GB10)"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Jetson Orin Nano",
+        "Jetson AGX Orin with JetPack 5, which has no nvidia-smi",
+        "DGX Spark (GB10)",
+    ],
+)
 def test_a_card_without_memory_of_its_own_has_the_machines(name: str) -> None:
     hardware = known(name)
     (gpu,) = hardware.gpus or ()
     assert (gpu.kind, gpu.shared, gpu.usable, gpu.fault) == ("integrated", True, True, None)
     assert (gpu.memory, gpu.free) == (hardware.memory.total, hardware.memory.available)
+
+
+def test_a_jetson_is_told_by_its_device_tree_once_and_not_where_it_was_not_given() -> None:
+    captured = BY_NAME["Jetson AGX Orin with JetPack 5, which has no nvidia-smi"].captured
+    (gpu,) = understand(captured, TABLE).gpus or ()
+    assert (gpu.compute, gpu.shared, gpu.usable, gpu.fault) == ("8.7", True, True, None)
+    assert gpu.bandwidth is not None
+    assert gpu.bandwidth.low == 204.8e9
+    (both,) = cards("Jetson Orin Nano")  # whose nvidia-smi tells it too
+    assert both.source == "nvidia-smi, /proc/meminfo, /proc/device-tree"
+
+    def problems(access: dict[str, str], inside: str | None) -> list[tuple[str, str | None]]:
+        files = {path: said for path, said in captured.cards.items() if not path.startswith("access/")}
+        machine = msgspec.structs.replace(captured, cards=files | access, inside=inside)
+        return [(each.code, each.hint) for each in understand(machine, TABLE).problems]
+
+    assert problems({"access/dev/nvhost-gpu": "denied"}, None) == [
+        ("gpu.permission", "sudo usermod -aG render,video me")
+    ]
+    assert problems({}, "docker") == [("gpu.not_passed", "docker run --runtime nvidia IMAGE")]
+    assert problems({}, None) == []  # the chip with another driver: nothing is known
 
 
 def test_a_card_that_may_not_be_asked_is_not_taken_for_one_without_memory() -> None:
@@ -130,6 +159,70 @@ def test_the_same_card_told_by_three_is_one_with_the_names_of_all() -> None:
     (gpu,) = cards("one card, told by nvidia-smi, CUDA and Vulkan")
     assert gpu.backends == ("CUDA0", "Vulkan0")
     assert gpu.memory == 6144 << 20
+
+
+def listed_with(cards: dict[str, str], *lines: str) -> tuple[Gpu, ...]:
+    """Return the cards of a computer with these files whose llama-server lists these."""
+    return understand(listing(linux(plain(), cards), *lines), TABLE).gpus or ()
+
+
+def test_a_card_that_has_no_name_of_its_own_is_not_there_twice() -> None:
+    (strix,) = cards("Strix Halo, listed by ROCm and by Vulkan")
+    assert (strix.backends, strix.memory) == (("ROCm0", "Vulkan0"), 96 * GIB)
+    pair = cards("a card beside a processor with graphics, both listed by Vulkan")
+    assert [(gpu.kind, gpu.backends) for gpu in pair] == [
+        ("discrete", ("Vulkan0",)),
+        ("integrated", ("Vulkan1",)),
+    ]
+    # The other way round: the one without a name comes first, and is as large as the card.
+    lines = ("AMD Radeon Graphics (24000 MiB, 1 MiB free)", "AMD Radeon RX 7900 XTX (24560 MiB, 1 MiB free)")
+    captured = BY_NAME["a card beside a processor with graphics, both listed by Vulkan"].captured
+    again = understand(listing(captured, *(f"Vulkan{n}: {each}" for n, each in enumerate(lines)))).gpus or ()
+    assert [(gpu.kind, gpu.backends) for gpu in again] == [
+        ("discrete", ("Vulkan1",)),
+        ("integrated", ("Vulkan0",)),
+    ]
+
+
+def test_one_of_a_family_has_the_name_that_a_server_lists() -> None:
+    family = "Navi 33 [Radeon RX 7600/7600 XT/7600M XT/7600S/7700S / PRO W7600]"
+    files = bus("0000:03:00.0", "0x1002", "0x7480", name=family) | card(
+        1,
+        "0000:03:00.0",
+        "0x1002",
+        "amdgpu",
+        mem_info_vram_total=str(8 * GIB),
+        mem_info_vram_vendor="samsung",
+    )
+    (unknown,) = listed_with(files)
+    assert unknown.name == "Radeon RX 7600/7600 XT/7600M XT/7600S/7700S / PRO W7600"
+    (named,) = listed_with(files, "Vulkan0: AMD Radeon RX 7700S (RADV NAVI33) (8176 MiB, 8000 MiB free)")
+    assert named.name == "AMD Radeon RX 7700S"
+    assert named.bandwidth is not None
+    assert named.bandwidth.low == named.bandwidth.high == 288e9
+
+
+def test_a_processors_own_graphics_is_known_by_what_it_is_compiled_for() -> None:
+    (own,) = cards("laptop with 16 GB and a Radeon 780M")
+    assert (own.kind, own.compute, own.shared, own.usable) == ("integrated", "gfx1103", True, False)
+
+
+def test_what_vulkan_lists_and_is_the_processor_is_no_card() -> None:
+    assert listed_with({}, "Vulkan0: llvmpipe (LLVM 15.0.7, 256 bits) (24000 MiB, 24000 MiB free)") == ()
+
+
+def test_no_more_is_free_than_there_is() -> None:
+    (gpu,) = listed_with({}, "ROCm0: AMD Radeon Graphics (120000 MiB, 124704 MiB free)")
+    assert gpu.free == gpu.memory
+
+
+def test_the_best_card_is_a_card_although_the_processors_own_has_more_memory() -> None:
+    pair = known("a card beside a processor with graphics, both listed by Vulkan")
+    assert [gpu.usable for gpu in pair.gpus or ()] == [True, True]
+    assert pair.gpus is not None
+    assert best_gpu(pair) == pair.gpus[0]
+    assert pair.gpus[1].memory is not None
+    assert pair.gpus[1].memory > (pair.gpus[0].memory or 0)
 
 
 def test_twins_are_told_apart_one_to_one() -> None:
@@ -489,6 +582,7 @@ programs = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # the first example reads more than the others, and the machine may be busy
 @given(st.dictionaries(paths, noise, max_size=8), st.dictionaries(programs, noise, max_size=6), st.booleans())
 def test_no_text_whatever_breaks_it(files: dict[str, str], said: dict[str, str], darwin: bool) -> None:
     replies = {name: told(out) for name, out in said.items()}
