@@ -224,6 +224,22 @@ def test_a_program_that_is_not_there_is_named(
     assert "/nowhere/hived" in caught.value.message
 
 
+def test_a_service_that_was_begun_is_waited_for_and_not_begun_again_and_again(
+    where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Places] = []
+
+    def begin(places: Places, deadline: float) -> bool:
+        begun.append(places)
+        return True
+
+    monkeypatch.setattr(launch, "_start_service", begin)
+    with pytest.raises(StartFailed) as caught:
+        ensure_running(where, timeout=0.2)
+    assert caught.value.code == "deadline"
+    assert begun == [where]
+
+
 @pytest.mark.parametrize("obstacle", ["log_is_a_folder", "state_is_a_file", "start_lock_is_a_folder"])
 @pytest.mark.stress
 def test_an_obstacle_is_our_own_error_or_none(started: dict[str, str], where: Places, obstacle: str) -> None:

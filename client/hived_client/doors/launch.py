@@ -25,6 +25,7 @@ import time
 import msgspec
 
 from hived_client._version import __version__
+from hived_client.doors.files import accepts
 from hived_client.doors.paths import Places, ensure_folder, places, unwritable
 from hived_client.doors.service import find_service, start_service
 from hived_client.doors.sync import Connection
@@ -41,6 +42,10 @@ POLL = 0.02
 
 HELD = 0.1
 """Seconds between two starts while another daemon holds the lock and does not answer: it begins or ends."""
+
+BEGUN = 1.0
+"""Seconds for which a service that was begun may not answer yet, until its manager is asked again. launchd
+says no more than that it began one."""
 
 LOG_BYTES = 5 * 1024 * 1024
 """Size at which the log of the last daemon is put aside."""
@@ -92,7 +97,9 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
                 return greeting
             if time.monotonic() >= deadline:
                 raise _too_late("the start of hived", timeout)
-            if not (_start_service(where, deadline) or _spawn(where, deadline, timeout)):
+            if _start_service(where, deadline):
+                _wait_served(where, min(deadline, time.monotonic() + BEGUN))
+            elif not _spawn(where, deadline, timeout):
                 time.sleep(HELD)
     finally:
         os.close(fd)
@@ -130,6 +137,11 @@ def _start_service(where: Places, deadline: float) -> bool:
     if service is None:
         return False
     return start_service(service, os.environ, max(0.1, deadline - time.monotonic()))
+
+
+def _wait_served(where: Places, until: float) -> None:
+    while time.monotonic() < until and not accepts(where.socket):
+        time.sleep(POLL)
 
 
 def _greet(where: Places, deadline: float) -> Welcome | None:
