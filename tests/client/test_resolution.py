@@ -464,6 +464,18 @@ def test_one_capability_may_be_given_as_plain_text() -> None:
     )
 
 
+def test_no_capability_may_be_given_as_none() -> None:
+    assert Question.of("a/b", context=None, needs=None, private=False) == Question(model="a/b")
+
+
+@pytest.mark.parametrize("needs", [5, True, [None], {b"tools"}, ["tools", 5]])
+def test_what_names_no_capability_is_refused(needs: Any) -> None:
+    with pytest.raises(Refused) as error:
+        Question.of("a/b", context=None, needs=needs, private=False)
+    assert error.value.code == "question.invalid"
+    assert "capable" in error.value.message
+
+
 @pytest.mark.parametrize(
     ("model", "context"),
     [("x" * 4097, None), ("a/\x1b[2J", None), ("a/\udcff", None), (None, None), (b"a/b", None)]

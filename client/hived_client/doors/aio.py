@@ -136,7 +136,7 @@ class AsyncClient:
         model: str,
         *,
         context: int | None = None,
-        needs: Iterable[str] = (),
+        needs: Iterable[str] | None = (),
         private: bool | str = False,
         fresh: bool = False,
         verify: bool = False,

@@ -203,7 +203,7 @@ class Client:
         model: str,
         *,
         context: int | None = None,
-        needs: Iterable[str] = (),
+        needs: Iterable[str] | None = (),
         private: bool | str = False,
         fresh: bool = False,
         verify: bool = False,
