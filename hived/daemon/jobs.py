@@ -23,7 +23,7 @@ from hived.daemon.keeping import Keeper
 from hived.daemon.launching import Child, Ended, Launcher, run_to_end
 from hived.daemon.looking_first import Lookout, machine_may_refuse, serves
 from hived.daemon.orders import Order, endpoint_named, is_same, read_order
-from hived.daemon.servers import Servers, again, lives, restart_command
+from hived.daemon.servers import Servers, again, lives, process_of
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
 from hived.decisions.autostart import Autostart
@@ -371,7 +371,7 @@ class Jobs:
         if endpoint is None:
             recipe = order.recipe
             if name in self._keeper.leaving or name in self._stopped:
-                stopped = fault("start.stopped", title=order.title, restart=restart_command(record))
+                stopped = fault("start.stopped", title=order.title, restart=process_of(record).start())
                 raise StartFailed(stopped)
             launch = Launch(argv=record.argv, environment={}, url=record.url, model=record.model)
             problem = await self._fault_of_end(recipe, launch, record)
