@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from hived_client.vocabulary.commands import start_command
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.kinds import ProviderKind
 
@@ -25,6 +26,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     context: int | None = None
     alias: str | None = None
     arguments: tuple[str, ...] = ()
+
+    def command(self, provider: str, **otherwise: object) -> str:
+        """Return the command that asks for the same, or for something else in some of the fields."""
+        wanted = msgspec.structs.replace(self, **otherwise)
+        return start_command(
+            provider,
+            model=wanted.model or "",
+            port=wanted.port,
+            context=wanted.context,
+            alias=wanted.alias or "",
+            arguments=wanted.arguments,
+        )
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):

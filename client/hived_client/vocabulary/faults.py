@@ -338,6 +338,7 @@ CATALOGUE: dict[str, Row] = {
         ("{restart}", "ss -ltnp sport = :{port}"),
         darwin=("{restart}", "lsof -nP -iTCP:{port} -sTCP:LISTEN"),
     ),
+    "start.port_refused": Row("Port {port} may not be opened by user {user}.", ("{restart}",)),
     "start.unsupported": Row("hived cannot start {provider!r}; it can start {known}.", (START_LLAMACPP,)),
     "stop.not_ours": Row(
         "{endpoint} was not started by hived, so hived does not stop it.",

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from hived_client.vocabulary.commands import start_command
 from hived_client.vocabulary.faults import Fault, quoted
 from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind
@@ -103,14 +104,14 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def start(self, *, context: int | None = None) -> str:
         """Return the command that starts it as it was, or with another context (tokens)."""
-        tokens = context or self.context
-        words = ["hived", "start", self.provider]
-        words += ["--model", self.model] if self.model else []
-        words += ["--port", str(self.port)] if self.port else []
-        words += ["--ctx-size", str(tokens)] if tokens else []
-        words += ["--alias", self.alias] if self.alias else []
-        words += ["--", *self.arguments] if self.arguments else []
-        return " ".join(map(quoted, words))
+        return start_command(
+            self.provider,
+            model=self.model,
+            port=self.port,
+            context=context or self.context,
+            alias=self.alias,
+            arguments=self.arguments,
+        )
 
     def restart(self, *, context: int | None = None) -> str:
         """Return the same for one that runs, which has the port and the memory until it is stopped."""
