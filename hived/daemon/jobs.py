@@ -33,7 +33,7 @@ from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
 from hived.machine.owners import port_taken
 from hived.machine.processes import end_session, stop, wait_exit
-from hived.machine.recipes import Launch, Recipe
+from hived.machine.recipes import Launch, Recipe, Wanted
 from hived.machine.records import Started
 from hived_client.doors.boot import boot_id
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
@@ -373,7 +373,13 @@ class Jobs:
             if name in self._keeper.leaving or name in self._stopped:
                 stopped = fault("start.stopped", title=order.title, restart=process_of(record).start())
                 raise StartFailed(stopped)
-            launch = Launch(argv=record.argv, environment={}, url=record.url, model=record.model)
+            launch = Launch(
+                argv=record.argv,
+                environment={},
+                url=record.url,
+                wanted=record.wanted or Wanted(),
+                model=record.model,
+            )
             problem = await self._fault_of_end(recipe, launch, record)
             if self._servers.is_current(record):  # another asker may have dropped it, and a third begun anew
                 self._servers.drop(name)
