@@ -72,9 +72,12 @@ class Servers:
         return self.at(endpoint.url)
 
     def is_current(self, record: Started) -> bool:
-        """Tell whether a record is still about the same process: not stopped, and not started anew."""
+        """Tell whether a record is still about the same process: not stopped, and not started anew.
+
+        Of a server whose process is not ours to know, only the time of its start tells two apart.
+        """
         now = self._started.get(record.endpoint)
-        return now is not None and (now.identity, now.unit) == (record.identity, record.unit)
+        return now is not None and _begun(now) == _begun(record)
 
     def put(self, record: Started) -> None:
         """Take in a server that was begun, in place of an ended one of the same model."""
@@ -188,6 +191,10 @@ def lives(record: Started) -> bool:
         return is_alive(record.identity)
     except OSError:
         return True
+
+
+def _begun(record: Started) -> tuple[object, ...]:
+    return record.identity, record.unit, record.started_at
 
 
 def _same(one: Started, other: Started) -> bool:
