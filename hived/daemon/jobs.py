@@ -35,6 +35,7 @@ from hived.machine.owners import port_taken
 from hived.machine.processes import end_session, stop, wait_exit
 from hived.machine.recipes import Launch, Recipe, Wanted
 from hived.machine.records import Started
+from hived.machine.start_faults import log_of
 from hived_client.doors.boot import boot_id
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
 from hived_client.errors import HivedError, Refused, StartFailed
@@ -218,7 +219,7 @@ class Jobs:
                     return await self._adopted(found, order, tell, began)
                 return await self._wait_ready(mine, order, tell, began, notes)
         except TimeoutError as error:
-            late = fault("start.timeout", title=order.title, seconds=patience, log=path)
+            late = fault("start.timeout", title=order.title, seconds=patience, **log_of(path))
             raise StartFailed(late) from error
         finally:
             if mine is not None:

@@ -20,6 +20,7 @@ from hived.decisions.addresses import host_and_port, place
 from hived.decisions.starting import Ground, before_start
 from hived.machine.owners import owner_of_port, user_name
 from hived.machine.ports import PortRefused, is_port_free
+from hived.machine.start_faults import log_of
 from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation, World
@@ -125,7 +126,7 @@ def machine_may_refuse(order: Order, log: str) -> Iterator[None]:
             name = order.endpoint.name if order.endpoint is not None else None
             problem = fault("start.elsewhere", title=title, url=order.url, endpoint=name)
         else:
-            problem = fault("start.ended", title=title, why=f": {error.strerror or error}", log=log)
+            problem = fault("start.ended", title=title, why=f": {error.strerror or error}", **log_of(log))
         raise StartFailed(problem) from error
 
 

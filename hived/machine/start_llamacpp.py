@@ -14,7 +14,7 @@ from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
-from hived.machine.start_faults import fault_of
+from hived.machine.start_faults import fault_of, log_of
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import LLAMACPP
@@ -83,7 +83,7 @@ class LlamaCppRecipe:
         return fault_of(
             why,
             title=LLAMACPP.title,
-            log=log,
+            **log_of(log),
             model=launch.model,
             restart=launch.command(LLAMACPP.name, context=4096),
             program=launch.argv[0],

@@ -19,7 +19,7 @@ from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
-from hived.machine.start_faults import fault_of
+from hived.machine.start_faults import fault_of, log_of
 from hived.machine.vllm_log import stage_of, why_it_ended
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
@@ -87,7 +87,7 @@ class VllmRecipe:
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
         if "address already in use" in why.casefold():
             return port_taken(*host_and_port(launch.url), restart=launch.command(VLLM.name, port=0))
-        known = {"title": VLLM.title, "log": log, "model": launch.model}
+        known = {"title": VLLM.title, "model": launch.model, **log_of(log)}
         if (most := _greatest_context(why)) is not None:
             restart = launch.command(VLLM.name, context=most)
             return fault("start.context", why=f": {why.rstrip('.')}", restart=restart, **known)

@@ -6,6 +6,7 @@ import pytest
 
 from hived.machine.recipes import Launch, Recipe, Wanted
 from hived.machine.start_llamacpp import LlamaCppRecipe
+from hived.machine.start_lm_studio import LmStudioRecipe
 from hived.machine.start_ollama import OllamaRecipe
 from hived.machine.start_vllm import VllmRecipe
 
@@ -91,6 +92,13 @@ def test_the_log_of_an_end_is_a_row_of_the_catalogue(
     assert hint in found.hint
     assert found.hint
     assert "?" not in found.message
+
+
+@pytest.mark.parametrize("recipe", [LLAMACPP, OLLAMA, VLLM, LmStudioRecipe(lambda _: "")])
+def test_a_log_of_hiveds_own_folder_is_shown_by_hived(recipe: Recipe) -> None:
+    launch = Launch(argv=("/opt/server",), environment={}, url="http://127.0.0.1:1")
+    assert recipe.fault_of_end(launch, "it fell", "/s/logs/lab-2.log").hint == "hived logs lab-2"
+    assert recipe.fault_of_end(launch, "it fell", "/s/logs").hint == "less /s/logs"
 
 
 @pytest.mark.parametrize(
