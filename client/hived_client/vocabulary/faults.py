@@ -366,6 +366,10 @@ CATALOGUE: dict[str, Row] = {
     ),
     "daemon.start_failed": Row("hived could not start: {why}.", ("hived serve",)),
     "daemon.already_running": Row("hived is already running (pid {pid}).", ("hived status",)),
+    "state.taken": Row(
+        "Another hived (pid {pid}) works with {path}, and has its runtime folder in {runtime}.",
+        ("env HIVED_RUNTIME_DIR={runtime} hived status",),
+    ),
     "daemon.other_version": Row(
         "The hived that runs is version {version}, and this program has version {ours}.",
         ("{upgrade}", "{restart}", "kill {pid} && sleep 1 && hived serve"),
