@@ -176,7 +176,7 @@ CATALOGUE: dict[str, Row] = {
         darwin=("dscacheutil -q host -a name {host}",),
     ),
     "server.silent": Row(
-        "{title} at {url} accepts connections and does not answer.", ("{restart}", "hived status")
+        "{title} at {url} accepts connections and does not answer.", ("{restart}", "hived doctor")
     ),
     "server.starting": Row("{title} at {url} is starting{stage}.", ("hived events",), retryable=True),
     "server.loading": Row("{title} at {url} is loading its model.", ("hived events",), retryable=True),
