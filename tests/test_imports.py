@@ -22,6 +22,7 @@ ROOMS = {
         *PURE,
         "hived_client.doors.boot",
         "hived_client.doors.regular",
+        "hived_client.doors.service",
         "hived_client.doors.whole",
         "hived.decisions",
         "hived.machine",

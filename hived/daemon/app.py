@@ -22,6 +22,7 @@ import anyio.abc
 import anyio.to_thread
 import structlog
 
+from hived.daemon.claim import StateTaken, claim_state
 from hived.daemon.clock import Clock
 from hived.daemon.configuring import ConfigurationWatch
 from hived.daemon.fleet import Fleet
@@ -103,6 +104,7 @@ class App:
         try:
             self._instance.acquire()
             self._prepare_state()
+            claim_state(self._places)
             for path in (self._places.snapshot, self._places.last_known, self._places.breadcrumb):
                 remove_unfinished(path)
             await self._assemble()
@@ -342,7 +344,8 @@ class App:
             log.warning("runtime.lost", path=self._places.folder)
         try:
             listener = self._instance.recover()
-        except AlreadyRunning:
+            claim_state(self._places)
+        except (AlreadyRunning, StateTaken):
             log.warning("daemon.superseded", path=self._places.folder)
             self.stop()
             return

@@ -23,7 +23,7 @@ from hived.daemon.keeping import Keeper
 from hived.daemon.launching import Child, Ended, Launcher, run_to_end
 from hived.daemon.looking_first import Lookout, machine_may_refuse, serves
 from hived.daemon.orders import Order, endpoint_named, is_same, read_order
-from hived.daemon.servers import Servers, again, lives, restart_command
+from hived.daemon.servers import Servers, again, lives, process_of
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
 from hived.decisions.autostart import Autostart
@@ -33,8 +33,9 @@ from hived.machine.inherited import without_ours
 from hived.machine.log_tail import read_tail
 from hived.machine.owners import port_taken
 from hived.machine.processes import end_session, stop, wait_exit
-from hived.machine.recipes import Launch, Recipe
+from hived.machine.recipes import Launch, Recipe, Wanted
 from hived.machine.records import Started
+from hived.machine.start_faults import log_of
 from hived_client.doors.boot import boot_id
 from hived_client.doors.wire import Begun, Progress, StartParams, StopParams, Stopped
 from hived_client.errors import HivedError, Refused, StartFailed
@@ -218,7 +219,7 @@ class Jobs:
                     return await self._adopted(found, order, tell, began)
                 return await self._wait_ready(mine, order, tell, began, notes)
         except TimeoutError as error:
-            late = fault("start.timeout", title=order.title, seconds=patience, log=path)
+            late = fault("start.timeout", title=order.title, seconds=patience, **log_of(path))
             raise StartFailed(late) from error
         finally:
             if mine is not None:
@@ -371,9 +372,15 @@ class Jobs:
         if endpoint is None:
             recipe = order.recipe
             if name in self._keeper.leaving or name in self._stopped:
-                stopped = fault("start.stopped", title=order.title, restart=restart_command(record))
+                stopped = fault("start.stopped", title=order.title, restart=process_of(record).start())
                 raise StartFailed(stopped)
-            launch = Launch(argv=record.argv, environment={}, url=record.url, model=record.model)
+            launch = Launch(
+                argv=record.argv,
+                environment={},
+                url=record.url,
+                wanted=record.wanted or Wanted(),
+                model=record.model,
+            )
             problem = await self._fault_of_end(recipe, launch, record)
             if self._servers.is_current(record):  # another asker may have dropped it, and a third begun anew
                 self._servers.drop(name)

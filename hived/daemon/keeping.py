@@ -26,6 +26,7 @@ from hived.decisions.restarts import MOST, Again, GaveUp, after_end
 from hived.machine.log_tail import keep_short
 from hived.machine.processes import let_go
 from hived.machine.records import Started
+from hived.machine.start_faults import log_of
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import kind_named
@@ -259,7 +260,7 @@ class Keeper:
                 why=f": {words}" if words else "",
                 count=count,
                 most=MOST,
-                log=record.log,
+                **log_of(record.log),
             ),
         )
 

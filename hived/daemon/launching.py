@@ -23,6 +23,7 @@ from hived.machine.log_tail import put_aside
 from hived.machine.processes import identify, make_log, reap, release, spawn_detached
 from hived.machine.recipes import Launch
 from hived.machine.records import Records, Started
+from hived.machine.start_faults import log_of
 from hived.machine.transient import ONESHOT_PATIENCE, STOP_PATIENCE, ManagerFailed, UnitState, UnitTaken
 from hived_client.doors.paths import unwritable
 from hived_client.errors import StartFailed
@@ -198,7 +199,7 @@ class Launcher:
             return
         child.kill()
         await reap(child)
-        raise StartFailed(fault("start.timeout", title=title, seconds=ONESHOT_PATIENCE, log=record.log))
+        raise StartFailed(fault("start.timeout", title=title, seconds=ONESHOT_PATIENCE, **log_of(record.log)))
 
     async def _spawned(self, spawn: Callable[[], Child], record: Started, title: str) -> Child:
         try:
@@ -206,7 +207,7 @@ class Launcher:
         except (OSError, ValueError) as error:
             words = (error.strerror if isinstance(error, OSError) else None) or error
             why = f": {words}"
-            raise StartFailed(fault("start.ended", title=title, why=why, log=record.log)) from error
+            raise StartFailed(fault("start.ended", title=title, why=why, **log_of(record.log))) from error
 
     def _write(self, record: Started) -> None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
@@ -17,8 +18,9 @@ from hived.daemon.orders import Order
 from hived.daemon.store import Store
 from hived.decisions.addresses import host_and_port, place
 from hived.decisions.starting import Ground, before_start
-from hived.machine.owners import owner_of_port
-from hived.machine.ports import is_port_free
+from hived.machine.owners import owner_of_port, user_name
+from hived.machine.ports import PortRefused, is_port_free
+from hived.machine.start_faults import log_of
 from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Installation, World
@@ -111,6 +113,12 @@ def machine_may_refuse(order: Order, log: str) -> Iterator[None]:
     """
     try:
         yield
+    except PortRefused as error:
+        kind = order.recipe.kind
+        usual = kind.ports[0] if order.recipe.single and kind.ports else 0
+        restart = order.wanted.command(kind.name, port=usual)
+        user = user_name(os.getuid())
+        raise StartFailed(fault("start.port_refused", port=error.port, user=user, restart=restart)) from error
     except OSError as error:
         title = order.title
         is_elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
@@ -118,7 +126,7 @@ def machine_may_refuse(order: Order, log: str) -> Iterator[None]:
             name = order.endpoint.name if order.endpoint is not None else None
             problem = fault("start.elsewhere", title=title, url=order.url, endpoint=name)
         else:
-            problem = fault("start.ended", title=title, why=f": {error.strerror or error}", log=log)
+            problem = fault("start.ended", title=title, why=f": {error.strerror or error}", **log_of(log))
         raise StartFailed(problem) from error
 
 

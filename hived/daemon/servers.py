@@ -6,7 +6,6 @@ It starts and stops nothing. Whether a process lives is asked of the system ever
 from __future__ import annotations
 
 import math
-import shlex
 import signal
 from collections.abc import Iterator, Mapping
 
@@ -73,9 +72,12 @@ class Servers:
         return self.at(endpoint.url)
 
     def is_current(self, record: Started) -> bool:
-        """Tell whether a record is still about the same process: not stopped, and not started anew."""
+        """Tell whether a record is still about the same process: not stopped, and not started anew.
+
+        Of a server whose process is not ours to know, only the time of its start tells two apart.
+        """
         now = self._started.get(record.endpoint)
-        return now is not None and (now.identity, now.unit) == (record.identity, record.unit)
+        return now is not None and _begun(now) == _begun(record)
 
     def put(self, record: Started) -> None:
         """Take in a server that was begun, in place of an ended one of the same model."""
@@ -130,13 +132,7 @@ class Servers:
                 url=record.url,
                 source="started",
                 origin="started by hived",
-                process=Process(
-                    pid=record.identity.pid if record.identity is not None else None,
-                    command=record.argv,
-                    log=record.log,
-                    restart=same_model_command(record),
-                    unit=record.unit,
-                ),
+                process=process_of(record),
             )
             for record in self._started.values()
         )
@@ -197,6 +193,10 @@ def lives(record: Started) -> bool:
         return True
 
 
+def _begun(record: Started) -> tuple[object, ...]:
+    return record.identity, record.unit, record.started_at
+
+
 def _same(one: Started, other: Started) -> bool:
     if one.model or other.model:
         return one.provider == other.provider and one.model == other.model
@@ -216,24 +216,20 @@ def again(record: Started) -> Wanted:
     return msgspec.structs.replace(wanted, port=host_and_port(record.url)[1])
 
 
-def same_model_command(record: Started) -> str:
-    """Return the command that starts a server of the same model, to which clients add another context.
-
-    So it says neither a context nor a port (the server may still have it), and ends with no argument.
-    """
-    words = ["hived", "start", record.provider]
-    return shlex.join([*words, "--model", record.model] if record.model else words)
-
-
-def restart_command(record: Started) -> str:
-    """Return the command that starts a server as it was, for a shell."""
+def process_of(record: Started) -> Process:
+    """Return what clients are told of a server that hived started."""
     was = again(record)
-    words: list[str] = []
-    if record.model:
-        words += ["--port", str(was.port)]
-    elif record.wanted is not None and record.wanted.port:  # else its place is where it is configured
-        words += ["--port", str(record.wanted.port)]
-    words += ["--ctx-size", str(was.context)] if was.context is not None else []
-    words += ["--alias", was.alias] if was.alias else []
-    words += ["--", *was.arguments] if was.arguments else []
-    return " ".join((same_model_command(record), *map(shlex.quote, words)))
+    port = was.port if record.model else record.wanted.port if record.wanted is not None else None
+    return Process(
+        pid=record.identity.pid if record.identity is not None else None,
+        command=record.argv,
+        log=record.log,
+        name=record.endpoint,
+        provider=record.provider,
+        model=record.model,
+        port=port or None,  # where it is configured, unless another one was asked for
+        context=was.context,
+        alias=was.alias or "",
+        arguments=was.arguments,
+        unit=record.unit,
+    )

@@ -16,15 +16,12 @@ import stat
 import msgspec
 
 from hived.machine.processes import find_listener, is_stopped, words_of
+from hived.machine.sockets import rows_at
 from hived_client.vocabulary.faults import Fault, fault
 
 _UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?=/|$)")
-_LISTEN = "0A"
-"""State of a listening socket in ``/proc/net/tcp``."""
 _MOST_VARIABLES = 1_000_000
 """Bytes of ``/proc/PID/environ`` that are read."""
-_MOST_SOCKETS = 4_000_000
-"""Bytes of ``/proc/net/tcp`` that are read."""
 _MOST_LOCKS = 1_000_000
 """Bytes of ``/proc/locks`` that are read."""
 
@@ -55,9 +52,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 def owner_of_port(host: str, port: int, root: str = "/") -> Owner | None:
     """Say who listens at a TCP port of this device; ``None`` where nobody does, or nobody is seen to."""
-    tables = [_read(f"{root}proc/net/{name}", _MOST_SOCKETS) for name in ("tcp", "tcp6")]
-    uid = listening_uid(port, *tables)
-    if uid is None and any(tables):
+    rows = rows_at(port, root)
+    if rows == []:
         return None  # to look through every process's descriptors for nothing would take a second
     try:
         pid = find_listener(host, port)
@@ -65,9 +61,9 @@ def owner_of_port(host: str, port: int, root: str = "/") -> Owner | None:
         pid = None
     if pid is not None:
         return owner_of_process(pid, root)
-    if uid is None:
+    if not rows:
         return None
-    return Owner(user=user_name(uid), is_other=uid != os.getuid())
+    return Owner(user=user_name(rows[0].uid), is_other=rows[0].uid != os.getuid())
 
 
 def port_taken(host: str, port: int, **more: str) -> Fault:
@@ -141,16 +137,6 @@ def unit_of(cgroup: str) -> str:
             continue
         return f"{'user' if units[0].startswith('user@') else 'system'} unit {units[-1]}"
     return ""
-
-
-def listening_uid(port: int, *tables: str) -> int | None:
-    """Return the user whose socket listens at a port, by the text of ``/proc/net/tcp`` and ``tcp6``. Pure."""
-    for table in tables:
-        for line in table.splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 7 and fields[3] == _LISTEN and fields[1].endswith(f":{port:04X}"):
-                return int(fields[7]) if fields[7].isdigit() else None
-    return None
 
 
 def holder_of_lock(path: str, root: str = "/") -> int | None:

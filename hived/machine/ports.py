@@ -11,6 +11,14 @@ KNOCK = 0.5
 """Seconds for a connection to a port of this machine."""
 
 
+class PortRefused(PermissionError):
+    """This user may not open a port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(errno.EACCES, f"port {port} may not be opened by this user")
+        self.port = port
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that nobody listens on now. Another may take it before it is used."""
     with _server_socket(host) as (one, address):
@@ -33,8 +41,8 @@ def choose_port(host: str, asked: int | None, usual: int | None) -> int | None:
 def is_port_free(host: str, port: int) -> bool:
     """Say whether a server could listen there.
 
-    Raises OSError for a host that is not this machine's, and for a port that this user may not open and
-    at which nobody listens.
+    Raises OSError for a host that is not this machine's, and ``PortRefused`` for a port that this user may
+    not open and at which nobody listens.
     """
     with _server_socket(host) as (one, address):
         try:
@@ -46,8 +54,7 @@ def is_port_free(host: str, port: int) -> bool:
                 raise
             if _is_somebody_at(one.family, address, port):
                 return False
-            why = f"port {port} may not be opened by this user"
-            raise PermissionError(errno.EACCES, why) from error
+            raise PortRefused(port) from error
         return True
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from hived_client.vocabulary.commands import start_command
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.kinds import ProviderKind
 
@@ -26,6 +27,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     alias: str | None = None
     arguments: tuple[str, ...] = ()
 
+    def command(self, provider: str, **otherwise: object) -> str:
+        """Return the command that asks for the same, or for something else in some of the fields."""
+        wanted = msgspec.structs.replace(self, **otherwise)
+        return start_command(
+            provider,
+            model=wanted.model or "",
+            port=wanted.port,
+            context=wanted.context,
+            alias=wanted.alias or "",
+            arguments=wanted.arguments,
+        )
+
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """A command that is ready to be run, and where its server will answer."""
@@ -35,6 +48,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """All of its variables."""
     url: str
     """Root URL, on loopback, without a trailing slash and without ``/v1``."""
+    wanted: Wanted = Wanted()
+    """What it was asked for with, so that a hint can say what to ask for instead."""
     model: str = ""
     alias: str = ""
     stays: bool = True
@@ -43,6 +58,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Sentences for whoever asked: what was not done as it stands in the environment."""
     ends_with: tuple[str, ...] = ()
     """The command that stops a server which is not the command's own process."""
+
+    def command(self, provider: str, **otherwise: object) -> str:
+        """Return the command that asks for the same server, or for another one in some of the fields."""
+        return self.wanted.command(provider, **({"model": self.model} | otherwise))
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

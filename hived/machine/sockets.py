@@ -12,20 +12,38 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+TABLES = ("proc/net/tcp", "proc/net/tcp6")
 
 _LISTEN = rb"0A"
+
+
+class Listening(NamedTuple):
+    """A socket that listens."""
+
+    address: Address
+    uid: int
+    """Its user, which is told although the process may be hidden."""
+    inode: int
+
+
+def rows_at(port: int, root: str = "/") -> list[Listening] | None:
+    """Return the sockets that listen at a port; ``None`` on a system without these tables.
+
+    ``root`` is the folder taken for ``/``.
+    """
+    tables = [_read(f"{root}{path}") for path in TABLES]
+    return [row for table in tables for row in listening_in(table, port)] if any(tables) else None
 
 
 def listeners_at(port: int) -> Iterator[tuple[Address, int | None]]:
     """Yield each address where somebody listens, with each process that does; ``None``: not ours to see."""
     found: dict[int, list[Address]] = {}
-    for path in TABLES:
-        for address, inode in listening_in(_read(path), port):
-            found.setdefault(inode, []).append(address)
+    for row in rows_at(port) or ():
+        found.setdefault(row.inode, []).append(row.address)
     owners = _owners(found.keys()) if found else {}
     for inode, addresses in found.items():
         for address in addresses:
@@ -33,11 +51,12 @@ def listeners_at(port: int) -> Iterator[tuple[Address, int | None]]:
                 yield address, pid
 
 
-def listening_in(table: bytes, port: int) -> Iterator[tuple[Address, int]]:
-    """Yield the address and the inode of each row of a table that listens at a port. Pure."""
-    row = rb"^ *\d+: ([0-9A-F]{8}|[0-9A-F]{32}):%04X [0-9A-F:]+ %b (?:\S+ +){5}(\d+)" % (port, _LISTEN)
+def listening_in(table: bytes, port: int) -> Iterator[Listening]:
+    """Yield each row of a table that listens at a port. Pure."""
+    head = rb"^ *\d+: ([0-9A-F]{8}|[0-9A-F]{32}):%04X [0-9A-F:]+ %b " % (port, _LISTEN)
+    row = head + rb"(?:\S+ +){3}(\d+) +\S+ +(\d+)"
     for match in re.finditer(row, table, re.MULTILINE):
-        yield _address(match[1]), int(match[2])
+        yield Listening(_address(match[1]), int(match[2]), int(match[3]))
 
 
 def _address(written: bytes) -> Address:

@@ -6,6 +6,7 @@ one table serves every kind; what only one server says is read by its own recipe
 
 from __future__ import annotations
 
+import os
 import re
 
 from hived_client.vocabulary.faults import Fault, Value, fault
@@ -34,10 +35,16 @@ _CODES = tuple(
 )
 
 
+def log_of(path: str) -> dict[str, Value]:
+    """Return the fields with which a hint shows a log: its path, and the server that ``hived logs`` takes."""
+    name = os.path.basename(path)
+    return {"log": path, "server": name.removesuffix(".log") if name.endswith(".log") else None}
+
+
 def fault_of(why: str, **known: Value) -> Fault:
     """Return the fault that a reason is; ``start.ended`` where the table does not know it.
 
-    ``known``: ``title``, ``log``, and what the hints want (``restart``, ``install``, ``model``, …).
+    ``known``: ``title``, ``log_of`` its log, and what the hints want (``restart``, ``install``, …).
     """
     code = next((code for pattern, code in _CODES if pattern.search(why)), "start.ended")
     return fault(code, why=f": {why.rstrip('.')}" if why else "", **known)

@@ -14,7 +14,7 @@ from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
-from hived.machine.start_faults import fault_of
+from hived.machine.start_faults import fault_of, log_of
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import LLAMACPP
@@ -50,7 +50,7 @@ class LlamaCppRecipe:
         check_model(model)
         port = choose_port(host, wanted.port, usual)
         if port is None:
-            restart = f"hived start llamacpp --model {quoted(model)} --port 0"
+            restart = wanted.command(LLAMACPP.name, model=model, port=0)
             raise StartFailed(port_taken(host, wanted.port or 0, restart=restart))
         alias = wanted.alias or alias_of(model)
         try:
@@ -66,7 +66,9 @@ class LlamaCppRecipe:
         except ValueError as error:
             raise Refused(fault("params.invalid", method="start", why=str(error))) from error
         url = f"http://{shown(host, port)}"
-        return Launch(argv=tuple(argv), environment=environment(base), url=url, model=model, alias=alias)
+        return Launch(
+            argv=tuple(argv), environment=environment(base), url=url, wanted=wanted, model=model, alias=alias
+        )
 
     def why_it_ended(self, text: str, *, started: bool) -> str:
         return why_it_ended(text, started=started)
@@ -75,16 +77,15 @@ class LlamaCppRecipe:
         return None  # it answers while it loads, and says how far it is
 
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
-        start = f"hived start llamacpp --model {quoted(launch.model)}"
         if re.search(r"couldn't bind HTTP server socket|^hived-llamacpp: port ", why):
-            return port_taken(*host_and_port(launch.url), restart=f"{start} --port 0")
+            return port_taken(*host_and_port(launch.url), restart=launch.command(LLAMACPP.name, port=0))
         is_ours = "hived.machine.embedded_llamacpp" in launch.argv
         return fault_of(
             why,
             title=LLAMACPP.title,
-            log=log,
+            **log_of(log),
             model=launch.model,
-            restart=f"{start} --ctx-size 4096",
+            restart=launch.command(LLAMACPP.name, context=4096),
             program=launch.argv[0],
             upgrade="pip install --upgrade xllamacpp" if is_ours else None,
             usage=None if is_ours else f"{quoted(launch.argv[0])} --help",

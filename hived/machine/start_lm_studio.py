@@ -18,6 +18,7 @@ from hived.machine.last_lines import REASON_LENGTH, plain_lines, telling_line
 from hived.machine.owners import port_taken
 from hived.machine.ports import is_port_free
 from hived.machine.recipes import Launch, Stage, Wanted
+from hived.machine.start_faults import log_of
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import LM_STUDIO
@@ -95,4 +96,4 @@ class LmStudioRecipe:
             )
         if re.search(r"another port|in use|EADDRINUSE", why):
             return port_taken(*host_and_port(launch.url))
-        return fault("start.ended", title=LM_STUDIO.title, why=f": {why}" if why else "", log=log)
+        return fault("start.ended", title=LM_STUDIO.title, why=f": {why}" if why else "", **log_of(log))

@@ -21,7 +21,7 @@ from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import is_port_free
 from hived.machine.recipes import Launch, Stage, Wanted
-from hived.machine.start_faults import fault_of
+from hived.machine.start_faults import fault_of, log_of
 from hived_client.errors import StartFailed
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import OLLAMA
@@ -91,7 +91,7 @@ class OllamaRecipe:
         return fault_of(
             why,
             title=OLLAMA.title,
-            log=log,
+            **log_of(log),
             install=OLLAMA.install,
             install_darwin=OLLAMA.install_darwin,
             program=launch.argv[0],

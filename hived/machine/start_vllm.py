@@ -19,7 +19,7 @@ from hived.machine.loopback import own_place, shown
 from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
-from hived.machine.start_faults import fault_of
+from hived.machine.start_faults import fault_of, log_of
 from hived.machine.vllm_log import stage_of, why_it_ended
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
@@ -62,7 +62,7 @@ class VllmRecipe:
         _check_model(wanted.model)
         port = choose_port(host, wanted.port, usual)
         if port is None:
-            restart = f"hived start vllm --model {quoted(wanted.model)} --port 0"
+            restart = wanted.command(VLLM.name, port=0)
             raise StartFailed(port_taken(host, wanted.port or 0, restart=restart))
         alias = wanted.alias or _alias_of(wanted.model)
         argv = [program.path, "serve", wanted.model, "--host", host, "--port", str(port)]
@@ -72,6 +72,7 @@ class VllmRecipe:
             argv=(*argv, *wanted.arguments),
             environment=_environment(base),
             url=f"http://{shown(host, port)}",
+            wanted=wanted,
             model=wanted.model,
             alias=alias,
             notes=_notes(base),
@@ -84,31 +85,31 @@ class VllmRecipe:
         return stage_of(text)
 
     def fault_of_end(self, launch: Launch, why: str, log: str) -> Fault:
-        restart = f"hived start vllm --model {quoted(launch.model)}"
         if "address already in use" in why.casefold():
-            return port_taken(*host_and_port(launch.url), restart=f"{restart} --port 0")
-        known = {"title": VLLM.title, "log": log, "model": launch.model}
+            return port_taken(*host_and_port(launch.url), restart=launch.command(VLLM.name, port=0))
+        known = {"title": VLLM.title, "model": launch.model, **log_of(log)}
         if (most := _greatest_context(why)) is not None:
-            return fault(
-                "start.context", why=f": {why.rstrip('.')}", restart=f"{restart} --ctx-size {most}", **known
-            )
+            restart = launch.command(VLLM.name, context=most)
+            return fault("start.context", why=f": {why.rstrip('.')}", restart=restart, **known)
         return fault_of(
             why,
             **known,
-            restart=f"{restart} {_less_memory(why)}",
+            restart=launch.command(VLLM.name, **_less_memory(why, launch.wanted)),
             install=f"{VLLM.upgrade} --force-reinstall",
             upgrade=VLLM.upgrade,
             usage=f"{quoted(launch.argv[0])} serve --help=all",
         )
 
 
-def _less_memory(why: str) -> str:
-    """Return the option with which it may fit."""
+def _less_memory(why: str, wanted: Wanted) -> dict[str, object]:
+    """Return with what it may fit, in place of what was asked for."""
     if "is less than desired" in why:
-        return "-- --gpu-memory-utilization 0.7"
-    if "for the cache blocks" in why:
-        return "-- --gpu-memory-utilization 0.97"
-    return "--ctx-size 4096"
+        share = "0.7"
+    elif "for the cache blocks" in why:
+        share = "0.97"
+    else:
+        return {"context": 4096}
+    return {"arguments": (*wanted.arguments, "--gpu-memory-utilization", share)}  # vLLM takes the last
 
 
 def _greatest_context(why: str) -> int | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from hived_client.doors.service import user_runtime
 from hived_client.vocabulary.services import environment_lines
 
 PATIENCE = 5.0
@@ -60,17 +60,31 @@ class UnitState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserManager:
-    """The systemd of this user."""
+    """The systemd of this user: that of ``XDG_RUNTIME_DIR``, else the one of the user's own runtime folder.
 
-    def __init__(self, environment: Mapping[str, str], *, folder: str) -> None:
-        """``folder`` is ours alone, and holds the file of variables for the moment of a start."""
+    A hived that was given a runtime folder of its own stands apart from the user's session, and uses no
+    systemd but one that it is told of.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, folder: str, root: str = "") -> None:
+        """``folder`` is ours alone, and holds the file of variables for the moment of a start.
+
+        ``root`` is the folder taken for ``/``.
+        """
         self._folder = Path(folder)
-        self._runtime = environment.get("XDG_RUNTIME_DIR", "")
+        self._root = root
+        self._is_apart = "HIVED_RUNTIME_DIR" in environment
         kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LANG")
         self._environment = {name: environment[name] for name in kept if name in environment}
 
     def __repr__(self) -> str:
         return f"<UserManager at {self._runtime or 'no runtime folder'}>"
+
+    @property
+    def _runtime(self) -> str | None:
+        """The runtime folder in which it listens now: it comes and goes with the user's logins."""
+        found = user_runtime(self._environment, self._root)
+        return None if self._is_apart and found != self._environment.get("XDG_RUNTIME_DIR") else found
 
     def tidy(self) -> None:
         """Remove variables that a start left behind in whose midst we were killed."""
@@ -80,9 +94,7 @@ class UserManager:
 
     def is_reachable(self) -> bool:
         """Say whether there is one that answers."""
-        if sys.platform != "linux" or not os.path.isabs(self._runtime):
-            return False
-        if not _is_our_socket(f"{self._runtime}/systemd/private"):
+        if sys.platform != "linux" or self._runtime is None:
             return False
         if not all(self._program(name) for name in ("systemd-run", "systemctl")):
             return False
@@ -178,13 +190,15 @@ class UserManager:
         program = self._program(name)
         if program is None:
             raise ManagerFailed(f"{name} is not installed")
+        runtime = self._runtime
+        at = {"XDG_RUNTIME_DIR": runtime} if runtime is not None else {}
         try:
             done = subprocess.run(
                 [program, "--user", *words],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=patience,
-                env=self._environment | {"LC_ALL": "C"},
+                env={**self._environment, **at, "LC_ALL": "C"},
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
@@ -202,14 +216,6 @@ def _write_privately(path: Path, body: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
         file.write(body)
-
-
-def _is_our_socket(path: str) -> bool:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _number(text: str) -> int:

@@ -15,15 +15,15 @@ from collections.abc import Mapping
 from hived.service.interface import ANSWER_PATIENCE, START_PATIENCE, Answer, Order, Run, State
 from hived.service.stamp import own_stamp
 from hived.service.templates import read_template
-from hived_client.doors.service import launchd_domains
+from hived_client.doors.service import NOT_LOADED, launchd_domains
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.services import Supervision, agent_label
 
 LAUNCHD = "launchd"
 
-_NOT_THERE = frozenset((3, 36, 113))
-"""Exit codes of ``launchctl`` for what is not loaded (ESRCH; in progress; "could not find service")."""
+_GONE = NOT_LOADED | {36}
+"""Exit codes of ``launchctl bootout`` for what is not loaded, or just being taken out (EINPROGRESS)."""
 
 
 class Launchd:
@@ -115,7 +115,7 @@ class Launchd:
     def _unload(self) -> None:
         """Take the agent out of launchd, which ends it. One that is not there is no error."""
         done = self._ask("bootout", f"{self._in()}/{self.shown}", seconds=START_PATIENCE)
-        if done.code != 0 and done.code not in _NOT_THERE:
+        if done.code != 0 and done.code not in _GONE:
             raise self._refused("stop", done)
 
     def _in(self) -> str:

@@ -29,7 +29,7 @@ from tests.client.conversations import (
     refreshed,
     silent,
 )
-from tests.client.fake_daemon import FakeDaemon, failure, fake_daemon, progress, result
+from tests.client.fake_daemon import WELCOME, FakeDaemon, failure, fake_daemon, progress, result
 from tests.client.publishing import publish, write_beat
 from tests.client.worlds import endpoint, world
 
@@ -67,6 +67,8 @@ async def test_every_verb_has_its_answer(daemon: FakeDaemon, client: AsyncClient
         assert await client.refresh() == 42
         assert await client.reload() == 42
         assert await client.statistics() == {"questions": 7}
+        assert await client.greet() == WELCOME
+        assert client.running
         assert (await client.stop("started")).endpoints == {"started": "ended"}
         await client.retire()
         assert client.world().verdict == "fresh"

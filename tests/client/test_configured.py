@@ -7,8 +7,8 @@ import pytest
 
 from hived_client.resolution import DEFAULT_CONTEXT, Question, Refusal, Target, WorldCatalogue, answer
 from hived_client.vocabulary.faults import fault
-from hived_client.vocabulary.world import ConfiguredModel, Endpoint, Model, Process, World
-from tests.client.worlds import endpoint, world
+from hived_client.vocabulary.world import ConfiguredModel, Endpoint, Model, World
+from tests.client.worlds import STARTED, endpoint, world
 
 
 def said(model: str | None = "x", origin: str = "llm", **numbers: int) -> ConfiguredModel:
@@ -164,9 +164,10 @@ def test_a_server_that_is_down_is_started_with_the_model(provider: str, model: M
 
 
 def test_what_hived_started_is_started_again_as_it_was() -> None:
-    process = Process(pid=1, command=("x",), log="l", restart="hived start llamacpp --model x.gguf")
-    refusal = no(world(endpoint("lab", "llamacpp", FILE, state="down", process=process)))
-    assert refusal.fault.hint == "hived start llamacpp --model x.gguf"
+    refusal = no(world(endpoint("lab", "llamacpp", FILE, state="down", process=STARTED)))
+    assert refusal.fault.hint == (
+        "hived start llamacpp --model '/m/my x.gguf' --port 9001 -- --n-gpu-layers 5"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -199,7 +199,8 @@ def test_a_daemon_that_does_not_come_is_a_failed_start_and_leaves_no_process(
     assert children
     for child in children:
         if child.returncode == 0 and how == "lies":
-            os.waitpid(child.pid, 0)
+            with suppress(ChildProcessError):  # all but the last are buried already
+                os.waitpid(child.pid, 0)
         assert not os.path.exists(f"/proc/{child.pid}")
 
 
@@ -222,6 +223,34 @@ def test_a_program_that_is_not_there_is_named(
     with pytest.raises(StartFailed) as caught:
         ensure_running(where, timeout=1.0)
     assert "/nowhere/hived" in caught.value.message
+
+
+def test_a_service_that_was_begun_is_waited_for_and_not_begun_again_and_again(
+    where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Places] = []
+
+    def begin(places: Places, deadline: float) -> bool:
+        begun.append(places)
+        return True
+
+    monkeypatch.setattr(launch, "_start_service", begin)
+    with pytest.raises(StartFailed) as caught:
+        ensure_running(where, timeout=0.2)
+    assert caught.value.code == "deadline"
+    assert begun == [where]
+
+
+def test_a_daemon_that_was_started_and_has_ended_leaves_no_zombie_at_the_next_start(
+    started: dict[str, str], where: Places
+) -> None:
+    first = ensure_running(where)
+    os.kill(first.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
+
+    assert ensure_running(where).pid != first.pid
+
+    assert not os.path.exists(f"/proc/{first.pid}")
 
 
 @pytest.mark.parametrize("obstacle", ["log_is_a_folder", "state_is_a_file", "start_lock_is_a_folder"])

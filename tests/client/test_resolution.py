@@ -23,7 +23,7 @@ from hived_client.resolution import (
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import KINDS, ProviderKind
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Locality, Model, Process, State, World
-from tests.client.worlds import MODEL_STATES, STATES, endpoint, questions, world, worlds
+from tests.client.worlds import MODEL_STATES, STARTED, STATES, endpoint, questions, world, worlds
 
 
 def ask(
@@ -345,9 +345,14 @@ def test_the_context_is_what_was_asked_and_fits(
 
 
 def test_too_small_a_context_comes_with_the_command_that_mends_it() -> None:
-    process = Process(pid=1, command=("x",), log="l", restart="hived start llamacpp --model x.gguf")
-    found = world(endpoint("lab", "llamacpp", Model(name="x", loaded_context=4), process=process))
-    assert no(found, "lab/x", context=9).fault.hint == "hived start llamacpp --model x.gguf --ctx-size 9"
+    found = world(endpoint("lab", "llamacpp", Model(name="x", loaded_context=4), process=STARTED))
+    assert no(found, "lab/x", context=9).fault.hint == (
+        "hived stop llamacpp-9001 && "
+        "hived start llamacpp --model '/m/my x.gguf' --port 9001 --ctx-size 9 -- --n-gpu-layers 5"
+    )
+    studio = Process(pid=None, command=("lms",), log="l", name="lm_studio", provider="lm_studio")
+    found = world(endpoint("lab", "lm_studio", Model(name="x", loaded_context=4), process=studio))
+    assert no(found, "lab/x", context=9).fault.hint == "lms load x --context-length 9"
     found = world(endpoint("lab", "llamacpp", Model(name="x", loaded_context=4)))
     assert no(found, "lab/x", context=9).fault.hint.startswith("llama-server")
 
@@ -462,6 +467,18 @@ def test_one_capability_may_be_given_as_plain_text() -> None:
         "tools",
         "vision",
     )
+
+
+def test_no_capability_may_be_given_as_none() -> None:
+    assert Question.of("a/b", context=None, needs=None, private=False) == Question(model="a/b")
+
+
+@pytest.mark.parametrize("needs", [5, True, [None], {b"tools"}, ["tools", 5]])
+def test_what_names_no_capability_is_refused(needs: Any) -> None:
+    with pytest.raises(Refused) as error:
+        Question.of("a/b", context=None, needs=needs, private=False)
+    assert error.value.code == "question.invalid"
+    assert "capable" in error.value.message
 
 
 @pytest.mark.parametrize(

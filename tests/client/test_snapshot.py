@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,6 +27,7 @@ from hived_client.doors.beat import (
     verdict_of,
 )
 from hived_client.doors.boot import boot_bytes
+from hived_client.doors.ours import open_ours
 from hived_client.doors.paths import Places, ensure_folder
 from hived_client.doors.snapshot import (
     WARM,
@@ -328,14 +332,24 @@ def test_a_beat_file_that_was_replaced_is_found_by_its_path(tmp_path: Path) -> N
     assert reader.read(str(path)).generation == 2
 
 
+def descriptors_of(path: Path) -> list[int]:
+    """Return the descriptors of this process that are open on a file."""
+    found = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # that of the listing itself
+            if os.readlink(f"/proc/self/fd/{number}") == str(path):
+                found.append(number)
+    return found
+
+
 def test_a_descriptor_that_somebody_closed_and_reused_is_neither_believed_nor_closed(tmp_path: Path) -> None:
     reader, path = BeatReader(), tmp_path / "beat"
     beat_at(path, 7)
     reader.read(str(path))
     (tmp_path / "mine").write_bytes(b"not a beat")
     mine = os.open(tmp_path / "mine", os.O_RDONLY)
-    os.dup2(mine, reader._fd)
-    taken = reader._fd
+    [taken] = descriptors_of(path)
+    os.dup2(mine, taken)
 
     assert reader.read(str(path)).generation == 7
 
@@ -350,12 +364,30 @@ def test_a_reader_that_is_dropped_leaves_no_descriptor_behind(tmp_path: Path) ->
     beat_at(path, 1)
     reader = BeatReader()
     reader.read(str(path))
-    number = reader._fd
+    assert len(descriptors_of(path)) == 1
 
     del reader
 
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(number)
+    assert descriptors_of(path) == []
+
+
+def test_threads_that_look_at_once_leave_one_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, path, all_opened = BeatReader(), tmp_path / "beat", threading.Barrier(4, timeout=10.0)
+    beat_at(path, 1)
+
+    def open_together(name: str) -> tuple[int, os.stat_result]:
+        opened = open_ours(name)
+        all_opened.wait()
+        return opened
+
+    monkeypatch.setattr("hived_client.doors.beat.open_ours", open_together)
+    with ThreadPoolExecutor(4) as pool:
+        beats = list(pool.map(reader.read_again, [str(path)] * 4))
+
+    assert [beat.generation for beat in beats] == [1] * 4
+    assert len(descriptors_of(path)) == 1
 
 
 def test_a_reader_that_outlives_its_modules_is_silent(
@@ -365,7 +397,9 @@ def test_a_reader_that_outlives_its_modules_is_silent(
     beat_at(path, 1)
     reader = BeatReader()
     reader.read(str(path))
+    [number] = descriptors_of(path)
 
     with monkeypatch.context() as at_the_end:
         at_the_end.setattr("hived_client.doors.beat.os", None)
-        reader.__del__()
+        del reader
+    os.close(number)  # nobody has: a warning would have been an error

@@ -22,6 +22,18 @@ from hived_client.vocabulary.world import (
     World,
 )
 
+STARTED = Process(
+    pid=1,
+    command=("x",),
+    log="l",
+    name="llamacpp-9001",
+    provider="llamacpp",
+    model="/m/my x.gguf",
+    port=9001,
+    arguments=("--n-gpu-layers", "5"),
+)
+"""A server that hived started with a port and words of its own."""
+
 STATES: tuple[State, ...] = State.__args__  # type: ignore[attr-defined]
 MODEL_STATES: tuple[ModelState, ...] = ModelState.__args__  # type: ignore[attr-defined]
 SOURCES: tuple[Source, ...] = Source.__args__  # type: ignore[attr-defined]
@@ -64,7 +76,13 @@ processes = st.builds(
     pid=st.integers(1, 9),
     command=st.just(("x",)),
     log=texts,
-    restart=st.sampled_from(["", "hived start x"]),
+    name=texts,
+    provider=providers,
+    model=model_names,
+    port=counts,
+    context=counts,
+    alias=texts,
+    arguments=st.lists(texts, max_size=2).map(tuple),
 )
 endpoints = st.builds(
     Endpoint,

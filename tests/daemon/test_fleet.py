@@ -132,7 +132,7 @@ async def test_one_whose_provider_changes_gets_the_monitor_of_the_other() -> Non
 
 
 async def test_one_that_was_started_again_is_watched_anew() -> None:
-    process = Process(pid=7, command=("x",), log="/l", restart="r")
+    process = Process(pid=7, command=("x",), log="/l", name="n", provider="vllm")
     async with running(end("a", 1, process=process)) as yard:
         yard.expect(end("a", 1, process=replace(process, pid=8)))
         await anyio.sleep(0.001)

@@ -85,7 +85,7 @@ class Bench:
         self.servers.put(record)
         self.keeper.adopt(record, None)
         pid = record.identity.pid if record.identity is not None else None
-        process = Process(pid=pid, command=(), log="", restart="")
+        process = Process(pid=pid, command=(), log="", name="x", provider="llamacpp")
         self.store.update(lambda w: expect(w, [replace(w.endpoints[0], process=process)]))
         if self._ready:
             seen = Observation(

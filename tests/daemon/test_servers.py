@@ -12,7 +12,7 @@ import pytest
 from hived.daemon.clock import Clock
 from hived.daemon.launching import END_PATIENCE
 from hived.daemon.looking_first import LOOK_PATIENCE
-from hived.daemon.servers import Servers, restart_command
+from hived.daemon.servers import Servers, process_of
 from hived.machine import transient
 from hived.machine.processes import KILL_PATIENCE, identify
 from hived.machine.recipes import Stage, Wanted
@@ -113,4 +113,17 @@ LLAMACPP = {"provider": "llamacpp", "url": "http://127.0.0.1:8080", "model": "/m
     ],
 )
 def test_the_command_that_starts_it_again_says_all_that_was_asked(record: Started, command: str) -> None:
-    assert restart_command(record) == command
+    assert process_of(record).start() == command
+
+
+def test_a_server_that_was_started_anew_is_another_one_although_its_process_is_nobodys(
+    tmp_path: Path,
+) -> None:
+    first = started(endpoint="lm_studio", provider="lm_studio", started_at=1.0)
+    second = msgspec.structs.replace(first, started_at=2.0)
+    servers = Servers(Records(tmp_path), {}, Clock())
+    servers.put(first)
+    assert servers.is_current(first)
+    servers.put(second)
+    assert servers.is_current(msgspec.structs.replace(second, ready_at=3.0))
+    assert not servers.is_current(first)

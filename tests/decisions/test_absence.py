@@ -42,6 +42,9 @@ def why(url: str = HERE, source: Source = "configuration", origin: str = "", **f
     return why_down(endpoint, now, OLLAMA, fault_fields(endpoint, OLLAMA))
 
 
+OURS = Process(pid=1, command=(), log="", name="ollama", provider="ollama", port=4321)
+
+
 @pytest.mark.parametrize(
     ("facts", "code", "hint"),
     [
@@ -53,7 +56,7 @@ def why(url: str = HERE, source: Source = "configuration", origin: str = "", **f
         ({"known": MISSING, "installation": UNIT}, "server.owned_down", "sudo systemctl start ollama"),
         ({"installation": UNIT, "inside": "wsl"}, "server.owned_down", "sudo systemctl start ollama"),
         ({"inside": "wsl"}, "server.down", "ollama serve"),
-        ({"process": Process(pid=1, command=(), log="", restart="again")}, "server.down", "again"),
+        ({"process": OURS}, "server.down", "hived start ollama --port 4321"),
     ],
 )
 def test_what_is_installed_is_started_through_its_owner(

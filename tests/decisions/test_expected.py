@@ -9,7 +9,7 @@ from hived.decisions.expected import Given, conflicts, expected
 from hived_client.vocabulary.kinds import ProviderKind
 from hived_client.vocabulary.world import SLOTS, Process, Source
 
-PROCESS = Process(pid=7, command=("x",), log="/l", restart="hived start")
+PROCESS = Process(pid=7, command=("x",), log="/l", name="lab", provider="llamacpp")
 
 
 def given(

@@ -48,7 +48,7 @@ replace = msgspec.structs.replace
 
 MODELS = (Model(name="m", state="loaded", loaded_context=512, file="/m.gguf"),)
 OTHERS = (Model(name="gpt"),)
-PROCESS = Process(pid=7, command=("x",), log="/l", restart="hived start llamacpp --model m")
+PROCESS = Process(pid=7, command=("x",), log="/l", name="llamacpp", provider="llamacpp", model="m")
 HEARD = Heard(state="ready", version="b1", mode="single", models=MODELS)
 URL = "http://127.0.0.1:8080"
 
@@ -170,7 +170,7 @@ def test_a_refusal_is_read_with_what_is_known_of_the_process(
     assert (found.state, found.reason.code) == (state, code)
     if code == "server.ended":
         assert "no memory" in found.reason.message
-        assert found.reason.hint == PROCESS.restart
+        assert found.reason.hint == PROCESS.start()
 
 
 def test_a_process_that_will_listen_there_is_starting_since_it_began() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hived.daemon.claim import claim_state
 from hived.daemon.instance import Instance
 from hived_client.doors.paths import Places, places
 from hived_client.doors.sync import Client
@@ -154,6 +155,11 @@ def test_broken_installation(environment: dict[str, str], tmp_path: Path) -> Fau
 @provokes("daemon.already_running", "a second daemon in the same home")
 def test_a_second_one(shared: Shared) -> Fault:
     return raised(Instance(shared.daemon.where).acquire)
+
+
+@provokes("state.taken", "a second daemon with the same state folder and another runtime folder")
+def test_a_second_one_elsewhere(shared: Shared) -> Fault:
+    return raised(lambda: claim_state(msgspec.structs.replace(shared.daemon.where, runtime="/elsewhere")))
 
 
 @provokes("daemon.other_version", "a daemon that was started before an upgrade")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -20,6 +21,7 @@ from hived.machine.ports import free_port
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun
 from hived_client.vocabulary.faults import Fault
+from tests.conftest import environment
 from tests.daemon.running import Running, configure, wait_until
 from tests.faults.asking import Shared, at, raised, settled
 from tests.faults.provoking import provokes
@@ -43,6 +45,19 @@ esac
 """A llama-server that never gets ready; of a model called too-big it says what the real one says."""
 
 
+NO_PORT_OF_ROOTS = """\
+import ctypes, struct
+libc = ctypes.CDLL(None)
+header = struct.pack("<Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process: capget(2)
+sets = ctypes.create_string_buffer(24)
+assert libc.capget(header, sets) == 0
+words = list(struct.unpack("<6I", sets.raw))
+words[0] &= ~(1 << 10)  # of those in effect CAP_NET_BIND_SERVICE
+assert libc.capset(header, struct.pack("<6I", *words)) == 0
+"""
+"""What takes from a Python what only root may do with ports."""
+
+
 @pytest.fixture(scope="module")
 def sleepy() -> Iterator[Running]:
     """A daemon that finds that llama-server on its PATH."""
@@ -53,6 +68,20 @@ def sleepy() -> Iterator[Running]:
         program.chmod(0o755)
         with settled(Path(folder), PATH=f"{program.parent}:/usr/bin:/bin") as daemon:
             yield daemon
+
+
+@pytest.fixture
+def ordinary(home: Path) -> Iterator[Running]:
+    """A daemon that may open no port of root's, whoever runs the tests."""
+    with socket.socket() as one, contextlib.suppress(PermissionError):
+        one.bind(("127.0.0.1", 1001))
+        if os.geteuid() != 0:
+            pytest.skip("here every user may open any port")
+    (modules := home / "modules").mkdir()
+    (modules / "sitecustomize.py").write_text(NO_PORT_OF_ROOTS)
+    paths = environment.__wrapped__(home)["PYTHONPATH"]  # type: ignore[attr-defined]
+    with settled(home, PYTHONPATH=f"{modules}:{paths}") as daemon:
+        yield daemon
 
 
 def gguf(folder: Path, name: str = "model", content: bytes = b"GGUF\3\0\0\0") -> str:
@@ -82,8 +111,6 @@ def test_no_program(home: Path) -> Fault:
     blocking = home / "blocking"
     blocking.mkdir()
     (blocking / "sitecustomize.py").write_text("import sys; sys.modules['xllamacpp'] = None\n")
-    from tests.conftest import environment
-
     paths = environment.__wrapped__(home)["PYTHONPATH"]  # type: ignore[attr-defined]
     with settled(home, PATH=str(blocking), PYTHONPATH=f"{blocking}:{paths}") as daemon:
         return failed(daemon.client, gguf(home))
@@ -178,6 +205,14 @@ def test_it_takes_for_ever(sleepy: Running, tmp_path: Path) -> Fault:
 def test_the_port_is_taken(shared: Shared, tmp_path: Path) -> Fault:
     with socket.create_server(("127.0.0.1", 0)) as other:
         return failed(shared.daemon.client, gguf(tmp_path), port=other.getsockname()[1])
+
+
+@provokes("start.port_refused", "a port that only root may open")
+def test_the_port_is_roots(ordinary: Running, tmp_path: Path) -> Fault:
+    model = gguf(tmp_path)
+    found = failed(ordinary.client, model, port=1001, context=2048, arguments=("--n-gpu-layers", "5"))
+    assert found.hint == f"hived start llamacpp --model {model} --port 0 --ctx-size 2048 -- --n-gpu-layers 5"
+    return found
 
 
 @provokes("start.no_model", "llama.cpp, and no model named")

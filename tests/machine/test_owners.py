@@ -17,7 +17,6 @@ from hived.machine.owners import (
     flock_holder,
     holder_of_lock,
     is_hived,
-    listening_uid,
     owner_of_port,
     owner_of_process,
     program_in,
@@ -101,19 +100,6 @@ def test_a_lock_is_asked_of_the_system_and_never_taken(tmp_path: Path) -> None:
         assert holder_of_lock(str(path)) == os.getpid()
         assert holder_of_lock(str(path), root=f"{tmp_path}/") is None  # no list, and no process to be seen
     assert path.read_text() == f"{os.getpid()}\n"
-
-
-TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:2CAA 00000000:0000 0A 00000000:00000000 00:00000000 00000000   997        0 1 1
-   1: 0100007F:2CAB 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 2 1
-   2: short
-"""
-
-
-def test_whose_a_port_is_can_be_told_although_its_program_is_hidden() -> None:
-    assert listening_uid(0x2CAA, "", TCP) == 997
-    assert listening_uid(0x2CAB, TCP) is None  # a connection
-    assert listening_uid(1, TCP, "") is None
 
 
 @LINUX

@@ -7,10 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from hived.machine.sockets import listeners_at, listening_in
+from hived.machine.sockets import listeners_at, listening_in, rows_at
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or sys.byteorder != "little", reason="tables of a little-endian Linux"
@@ -51,7 +52,18 @@ TABLE_6 = (
     ],
 )
 def test_only_what_listens_at_the_port_is_read(table: str, port: int, rows: list[tuple[str, int]]) -> None:
-    assert list(listening_in(table.encode(), port)) == [(ipaddress.ip_address(a), n) for a, n in rows]
+    assert list(listening_in(table.encode(), port)) == [(ipaddress.ip_address(a), 1000, n) for a, n in rows]
+
+
+def test_whose_a_port_is_can_be_told_although_its_program_is_hidden(tmp_path: Path) -> None:
+    root = f"{tmp_path}/"
+    assert rows_at(8080, root) is None  # a system that does not tell
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/tcp").write_text(TABLE.replace(" 1000 ", " 997 "))
+    (tmp_path / "proc/net/tcp6").write_text(TABLE_6)
+    assert [row.uid for row in rows_at(8080, root) or ()] == [997, 997, 1000, 1000, 1000]
+    assert rows_at(40000, root) == []  # the other end of a connection
+    assert rows_at(1, root) == []
 
 
 def test_a_socket_that_several_processes_share_is_found_with_each_of_them() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hived.machine.recipes import Launch, Recipe
+from hived.machine.recipes import Launch, Recipe, Wanted
 from hived.machine.start_llamacpp import LlamaCppRecipe
+from hived.machine.start_lm_studio import LmStudioRecipe
 from hived.machine.start_ollama import OllamaRecipe
+from hived.machine.start_vllm import VllmRecipe
 
-LLAMACPP, OLLAMA = LlamaCppRecipe(), OllamaRecipe()
+LLAMACPP, OLLAMA, VLLM = LlamaCppRecipe(), OllamaRecipe(), VllmRecipe()
 OLD_DRIVER = (
     "ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient for CUDA runtime version"
 )
@@ -90,3 +92,35 @@ def test_the_log_of_an_end_is_a_row_of_the_catalogue(
     assert hint in found.hint
     assert found.hint
     assert "?" not in found.message
+
+
+@pytest.mark.parametrize("recipe", [LLAMACPP, OLLAMA, VLLM, LmStudioRecipe(lambda _: "")])
+def test_a_log_of_hiveds_own_folder_is_shown_by_hived(recipe: Recipe) -> None:
+    launch = Launch(argv=("/opt/server",), environment={}, url="http://127.0.0.1:1")
+    assert recipe.fault_of_end(launch, "it fell", "/s/logs/lab-2.log").hint == "hived logs lab-2"
+    assert recipe.fault_of_end(launch, "it fell", "/s/logs").hint == "less /s/logs"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "log", "instead"),
+    [
+        (LLAMACPP, "hived-llamacpp: port 9001 is taken\n", "--port 0 --ctx-size 8192 --alias a -- --seed 5"),
+        (LLAMACPP, "E x: out of memory\n", "--port 9001 --ctx-size 4096 --alias a -- --seed 5"),
+        (VLLM, "OSError: address already in use\n", "--port 0 --ctx-size 8192 --alias a -- --seed 5"),
+        (
+            VLLM,
+            "ValueError: Free memory on device is less than desired GPU memory utilization\n",
+            "--port 9001 --ctx-size 8192 --alias a -- --seed 5 --gpu-memory-utilization 0.7",
+        ),
+    ],
+)
+def test_what_else_was_asked_for_stands_in_the_hint_too(recipe: Recipe, log: str, instead: str) -> None:
+    launch = Launch(
+        argv=("/opt/server",),
+        environment={},
+        url="http://127.0.0.1:9001",
+        wanted=Wanted(model="m", port=9001, context=8192, alias="a", arguments=("--seed", "5")),
+        model="/m.gguf",
+    )
+    found = recipe.fault_of_end(launch, recipe.why_it_ended(log, started=False), "/log")
+    assert found.hint == f"hived start {recipe.kind.name} --model /m.gguf {instead}"

@@ -24,8 +24,9 @@ from hived.service.interface import Order
 from hived.service.launchd import Launchd
 from hived_client.doors.launch import LOG_BYTES
 from hived_client.doors.paths import Places
+from hived_client.doors.service import Service, find_service, start_service
 from hived_client.doors.sync import Client
-from hived_client.errors import HivedError, Unavailable
+from hived_client.errors import HivedError, StartFailed, Unavailable
 from tests.daemon.running import Running, configure, wait_until
 from tests.service.launchctl import LaunchctlProgram
 
@@ -196,8 +197,6 @@ def test_a_log_that_launchd_has_let_grow_is_put_aside_at_the_start(
 
 @pytest.mark.slow
 def test_a_client_starts_the_agent_that_is_loaded(here: Here, launchctl: LaunchctlProgram) -> None:
-    from hived_client.doors.service import find_service, start_service
-
     pid = act(here, options("install")).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -209,6 +208,46 @@ def test_a_client_starts_the_agent_that_is_loaded(here: Here, launchctl: Launchc
     assert greeting.pid != pid
     os.unlink(here.manager.path)
     assert find_service(here.where, here.environment, "darwin") is None
+
+
+@pytest.mark.parametrize("domain", [f"gui/{os.getuid()}", f"user/{os.getuid()}"])
+def test_a_client_has_an_agent_loaded_that_was_stopped(
+    environment: dict[str, str], home: Path, domain: str
+) -> None:
+    """``hived service stop`` takes it out of launchd, and ``kickstart`` alone knows nothing of it then."""
+    program = LaunchctlProgram(home / "bin", (domain,))
+    here = Here(mac(environment, home), sys.executable, "darwin")
+    agent = installed(here, "true")
+    try:
+        assert start_service(agent, here.environment, 20.0)
+        assert list(program.agents) == [agent.shown]
+        assert [words for words in program.calls if words[0] == "bootstrap"][-1] == [
+            *("bootstrap", domain, agent.path)
+        ]
+        assert start_service(agent, here.environment, 20.0)
+        assert program.calls[-1][0] == "kickstart"
+    finally:
+        program.close()
+
+
+def test_what_launchctl_says_is_told_where_an_agent_cannot_be_loaded(
+    environment: dict[str, str], home: Path
+) -> None:
+    LaunchctlProgram(home / "bin", ())
+    here = Here(mac(environment, home), sys.executable, "darwin")
+    with pytest.raises(StartFailed, match="Domain does not support specified action"):
+        start_service(installed(here, "true"), here.environment, 20.0)
+
+
+def installed(here: Here, program: str) -> Service:
+    """Write the file of an agent that runs a program of this system, and return it as a client finds it."""
+    agent = plistlib.loads(here.manager.render(here.order).encode())
+    for path in (here.manager.path, here.order.log):
+        Path(path).parent.mkdir(parents=True)
+    Path(here.manager.path).write_bytes(plistlib.dumps(agent | {"ProgramArguments": [f"/bin/{program}"]}))
+    found = find_service(here.where, here.environment, "darwin")
+    assert found is not None
+    return found
 
 
 def test_what_launchctl_says_is_told(environment: dict[str, str], home: Path) -> None:

@@ -101,6 +101,11 @@ def no_connection(target: Target, error: Exception) -> Fault:
     return fault("server.unreachable", **(fields | {"why": words[-1] if words else "no connection in time"}))
 
 
+def silent(target: Target) -> Fault:
+    """Return the fault for a server that takes connections and does not answer."""
+    return fault("server.silent", **_fields(target))
+
+
 def truncated(target: Target, *, sent: int, counted: int) -> Fault:
     """Return the fault for a prompt of which the server read only a part, without a word about it."""
     loaded = target.context

@@ -20,7 +20,7 @@ from hived_client.doors.aio import AsyncClient
 from hived_client.errors import CallFailed, NotReady, Unavailable
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import Fault
-from hived_client.vocabulary.kinds import is_local_model
+from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, is_local_model, kind_named
 
 LOADING = 600.0
 """Seconds for which a model that is loading, or a server that is starting, is waited for."""
@@ -72,6 +72,7 @@ class Calls:
         self._hived = hived or AsyncClient()
         self._chat = Chat(self._watch)
         self._meter = Meter()
+        self._glance_at = PATIENCE
         self._context = 0
         self._provider = provider
         self._is_cloud = False
@@ -204,16 +205,30 @@ class Calls:
             return CallFailed(no.fault, no.alternatives)
         return failed
 
-    def _watch(self, target: Target, silent: float) -> Fault | None:
+    async def _watch(self, target: Target, silent: float) -> Fault | None:
         view = self._hived.look()
         if not view.running or view.snapshot is None:
-            return None
+            return await self._glance(target, silent)
         try:
             endpoint = view.snapshot.endpoint(target.endpoint)
         except (KeyError, Unavailable):
             return None
         given_up = endpoint.state == "down" or (endpoint.state == "unreachable" and silent >= PATIENCE)
         return endpoint.reason if given_up else None
+
+    async def _glance(self, target: Target, silent: float) -> Fault | None:
+        """Look ourselves, where no daemon does: now and then, for as long as the server says nothing.
+
+        Not at a server of which nobody knows whether it answers anything else while it works.
+        """
+        if kind_named(target.provider) in (None, OPENAI_COMPATIBLE):
+            return None
+        if silent < PATIENCE:
+            self._glance_at = PATIENCE
+        if silent < self._glance_at:
+            return None
+        self._glance_at = silent + PATIENCE
+        return await self._chat.glance(target)
 
     def _wait_for(self, what: Fault) -> None:
         """Tell what is waited for, whenever that changes."""

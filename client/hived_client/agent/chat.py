@@ -7,11 +7,11 @@ a deadline) closes the connection, which stops the server's work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hived_client.agent.call_faults import broken_off, no_connection, said_no
+from hived_client.agent.call_faults import broken_off, no_connection, said_no, silent
 from hived_client.agent.dialects import Broken, Dialect, Reader, dialect_of
 from hived_client.agent.words import Piece, Reply, Request
 from hived_client.errors import CallFailed
@@ -39,10 +39,12 @@ MIND = 0.2
 """Seconds between two looks at what hived knows of the server while it works."""
 PATIENCE = 10.0
 """Seconds of silence after which a server that hived finds hanging is given up: it may only be busy."""
+GLANCE = 10.0
+"""Seconds for an answer to a small question, which a server at work has at once."""
 ENDLESS = "its answer has no end"
 
 Told = Callable[[Piece], None]
-Watch = Callable[[Target, float], Fault | None]
+Watch = Callable[[Target, float], Awaitable[Fault | None]]
 """Says why a server is to be given up that has been silent for so many seconds; ``None``: wait on."""
 
 
@@ -82,8 +84,10 @@ class Chat:
             nonlocal given_up
             while self._watch is not None:
                 await anyio.sleep(MIND)
-                given_up = self._watch(target, anyio.current_time() - turn.heard_at)
-                if given_up is not None:
+                heard_at = turn.heard_at
+                why = await self._watch(target, anyio.current_time() - heard_at)
+                if why is not None and turn.heard_at == heard_at:  # nothing has come meanwhile
+                    given_up = why
                     scope.cancel()
 
         async with anyio.create_task_group() as tasks:
@@ -99,6 +103,26 @@ class Chat:
         if given_up is not None:
             raise CallFailed(given_up)
         return turn.reader.reply()
+
+    async def glance(self, target: Target) -> Fault | None:
+        """Say what is wrong with a server that does not answer even a small question; ``None``: it does.
+
+        One that works on a long prompt answers, whatever it says. One that is stopped, or hangs, takes the
+        connection, since the system does, and no more.
+        """
+        import anyio
+        import httpx
+
+        url = target.api_base.rstrip("/") + dialect_of(target.model.partition("/")[0]).glance
+        with anyio.move_on_after(GLANCE):
+            try:
+                async with self._client(url).stream("GET", url):
+                    return None
+            except httpx.ConnectError as error:
+                return no_connection(target, error)
+            except httpx.HTTPError:
+                pass
+        return silent(target)
 
     async def _converse(self, turn: _Turn) -> None:
         import anyio

@@ -48,6 +48,9 @@ class Dialect(Protocol):
     path: str
     """What follows ``api_base``."""
 
+    glance: str
+    """The same of a small question, which every server answers at once, also while it works."""
+
     def body(self, model: str, request: Request, extra: Mapping[str, int]) -> dict[str, Any]:
         """Return the JSON to send; the answer will be a stream."""
         ...
@@ -94,6 +97,7 @@ class OpenAi:
     """``POST /chat/completions``, a stream of server-sent events that ends with ``[DONE]``."""
 
     path = "/chat/completions"
+    glance = "/models"
 
     def body(self, model: str, request: Request, extra: Mapping[str, int]) -> dict[str, Any]:
         """Return the JSON to send; usage is asked for, which a stream leaves out otherwise."""
@@ -186,6 +190,7 @@ class Ollama:
     """``POST /api/chat``, a stream of JSON lines of which the last has ``done``."""
 
     path = "/api/chat"
+    glance = "/api/version"
 
     def body(self, model: str, request: Request, extra: Mapping[str, int]) -> dict[str, Any]:
         """Return the JSON to send; everything about how to generate is an option."""

@@ -17,12 +17,14 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from hived_client.agent.calls import AGAIN, LOADING, WHY
 from hived_client.agent.context import Meter
 from hived_client.agent.egress import Guard, local_client
+from hived_client.agent.hive_cuts import Cuts, request_of
 from hived_client.agent.hive_mapping import Plan, down, stays_near, with_key
 from hived_client.agent.litellm_calls import tell_facts
-from hived_client.agent.words import Request
 from hived_client.errors import CallFailed, HivedError, NotReady
 from hived_client.resolution import Target
 from hived_client.vocabulary.kinds import address
@@ -50,6 +52,7 @@ class Attended:
         self.__dict__["_litellm"] = litellm
         self.__dict__["_plans"] = {}
         self.__dict__["_rooms"] = {}
+        self.__dict__["_cuts"] = Cuts()
 
     def __repr__(self) -> str:
         return f"<Attended {self._litellm!r}, {len(self._plans)} local models>"
@@ -73,15 +76,18 @@ class Attended:
         plan = self._plan(args, kwargs)
         if plan is None:
             return self._litellm.completion(*args, **kwargs)
-        call = _Call(self._litellm, plan, kwargs, asynchronous=False)
+        call = _Call(self._litellm, plan, kwargs, self._cuts, asynchronous=False)
         call.prepare(self._roomy(plan, _ready(plan, self._needed(plan, kwargs))))
         try:
-            return self._litellm.completion(**call.kwargs)
+            answer = self._litellm.completion(**call.kwargs)
         except Exception as error:
             found = call.final() or (_why(plan) if call.gone else None)
             if found is None:
                 raise
             raise found from error
+        else:
+            call.heard(getattr(answer, "usage", None))
+            return answer
         finally:
             if call.client is not None and not kwargs.get("stream"):
                 call.client.close()
@@ -91,12 +97,14 @@ class Attended:
         plan = self._plan(args, kwargs)
         if plan is None:
             return await self._litellm.acompletion(*args, **kwargs)
-        call = _Call(self._litellm, plan, kwargs, asynchronous=True)
+        call = _Call(self._litellm, plan, kwargs, self._cuts, asynchronous=True)
         call.prepare(self._roomy(plan, await _aready(plan, self._needed(plan, kwargs))))
         streams = False
         try:
             answer = await self._litellm.acompletion(**call.kwargs)
             streams = bool(kwargs.get("stream")) and hasattr(answer, "__aiter__")
+            if not streams:
+                call.heard(getattr(answer, "usage", None))
             return _Stream(answer, call) if streams else answer
         except Exception as error:
             found = await call.judged(error)
@@ -118,13 +126,8 @@ class Attended:
         given = {name: kwargs.get(name) for name in plan.target.extra}
         if not given or given != plan.target.extra:
             return 0
-        request = Request(
-            messages=kwargs.get("messages") or (),
-            tools=kwargs.get("tools") or (),
-            max_tokens=kwargs.get("max_tokens"),
-        )
         rooms: dict[str | None, int] = self._rooms
-        return max(Meter().needs(request), rooms.get(plan.question, 0))
+        return max(Meter().needs(request_of(kwargs)), rooms.get(plan.question, 0))
 
     def _roomy(self, plan: Plan, target: Target | None) -> Target | None:
         """Remember what room was asked for: another number would have the model loaded again."""
@@ -136,11 +139,15 @@ class Attended:
 class _Call:
     """One call of a local model."""
 
-    def __init__(self, litellm: Any, plan: Plan, kwargs: dict[str, Any], *, asynchronous: bool) -> None:
+    def __init__(
+        self, litellm: Any, plan: Plan, kwargs: dict[str, Any], cuts: Cuts, *, asynchronous: bool
+    ) -> None:
         self.kwargs = dict(kwargs)
         self.client: Any = None
         self._litellm = litellm
         self._plan = plan
+        self._cuts = cuts
+        self._target = plan.target
         self._asynchronous = asynchronous
         self._guard: Guard | None = None
 
@@ -152,6 +159,7 @@ class _Call:
         for name, value in self._plan.target.extra.items():
             if self.kwargs.get(name) == value:  # ours: another number would load the model again
                 self.kwargs[name] = target.extra.get(name, value)
+        self._target = target
         tell_facts(self._litellm, target, tools=bool(self.kwargs.get("tools")))
         self.kwargs |= {"model": model_for(self._litellm, target), "api_base": target.api_base}
         self.kwargs.pop("api_key", None)  # it may be another provider's
@@ -163,6 +171,16 @@ class _Call:
         self._guard = Guard(target, reads=bool(self.kwargs.get("stream")))
         self.client = local_client(target, asynchronous=self._asynchronous, guard=self._guard)
         self.kwargs["client"] = self.client
+
+    def heard(self, usage: Any = None) -> None:
+        """Take in how many tokens of the prompt were counted; of a stream the server has told that itself."""
+        exchange = self._guard.last if self._guard is not None and self.kwargs.get("stream") else None
+        usage = exchange.reader.reply().usage if exchange is not None else usage
+        target = self._target
+        given = next((self.kwargs.get(name) for name in target.extra), None)
+        if isinstance(given, int):  # the caller's own
+            target = msgspec.structs.replace(target, context=given)
+        self._cuts.heard(target, request_of(self.kwargs), getattr(usage, "prompt_tokens", None))
 
     @property
     def gone(self) -> bool:
@@ -213,6 +231,8 @@ class _Stream:
             if found is error:
                 raise
             raise found from error
+        else:
+            self._call.heard()
         finally:
             await self._call.close()
 

@@ -315,8 +315,9 @@ async def _minded(run: Callable[[], Awaitable[None]], turn: _Turn, watch: Watch 
             await anyio.sleep(MIND)
             if turn.heard != heard:
                 heard, heard_at = turn.heard, anyio.current_time()
-            given_up = watch(target, anyio.current_time() - heard_at)
-            if given_up is not None:
+            why = await watch(target, anyio.current_time() - heard_at)
+            if why is not None and turn.heard == heard:  # nothing has come meanwhile
+                given_up = why
                 scope.cancel()
                 return
 

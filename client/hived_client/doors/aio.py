@@ -32,6 +32,7 @@ from hived_client.doors.wire import (
     StartParams,
     StopParams,
     Stopped,
+    Welcome,
     model_or_path,
     read_change,
     read_result,
@@ -79,6 +80,14 @@ class AsyncConnection:
                         yield reply
                         return
                     yield reply
+
+    async def greet(self) -> Welcome:
+        """Say hello and wait for the answer."""
+        await self._send(self._unsent)
+        self._unsent = b""
+        while self._session.welcome is None:
+            self._waiting += await self.receive()
+        return self._session.welcome
 
     async def call(self, method: str, params: msgspec.Struct, shape: Any) -> Any:
         """Ask, and return the result."""
@@ -136,7 +145,7 @@ class AsyncClient:
         model: str,
         *,
         context: int | None = None,
-        needs: Iterable[str] = (),
+        needs: Iterable[str] | None = (),
         private: bool | str = False,
         fresh: bool = False,
         verify: bool = False,
@@ -164,6 +173,11 @@ class AsyncClient:
         except StopIteration as end:
             target: Target = end.value
             return target
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a daemon to ask, as far as the files and one connection tell."""
+        return self._files.look().running
 
     def world(self) -> Known:
         """Return the last World with its verdict; reads two small files and never waits."""
@@ -261,6 +275,12 @@ class AsyncClient:
     async def retire(self, *, timeout: float = CALL_TIMEOUT) -> None:
         """Ask the daemon to end."""
         await self._call("retire", Nothing(), Nothing, timeout)
+
+    async def greet(self, *, timeout: float = CALL_TIMEOUT) -> Welcome:
+        """Return what the daemon says of itself. Raises ``Unavailable``."""
+        with _deadline(timeout):
+            async with self._connection(timeout) as connection:
+                return await connection.greet()
 
     async def _perform(self, step: Step, tell: Callable[[Progress], None] | None) -> object:
         if isinstance(step, Start):

@@ -146,59 +146,57 @@ class BeatReader:
 
     What is read through it is only believed while it is young. A beat that is not, and a descriptor that
     somebody closed or that now belongs to another file, is read again by its path, so that a file that
-    was replaced is found. Threads may share one.
+    was replaced is found. Threads may share one: each swaps whole values, and what it swaps out is closed
+    when the last of them has done with it.
     """
 
     def __init__(self) -> None:
-        self._path = ""
-        self._fd = -1
-        self._identity: tuple[int, int] | None = None
-        self._data = b""
-        self._beat: Beat | None = None
-
-    def __del__(self) -> None:
-        # At the interpreter's end modules go first, and then the system closes what is open.
-        if os is not None:
-            self.close()
+        self._open: _OpenFile | None = None
+        self._last: tuple[bytes, Beat] | None = None
 
     def __repr__(self) -> str:
-        return f"<BeatReader {self._path!r}>"
+        return f"<BeatReader {self._open.path if self._open else ''!r}>"
 
     def read(self, path: str) -> Beat:
         """Read quickly what was read before. Raises as ``read_again`` does."""
-        if path != self._path:
+        kept, last = self._open, self._last
+        if kept is None or path != kept.path:
             return self.read_again(path)
         try:
-            data = os.pread(self._fd, BYTES + 1, 0)
+            data = os.pread(kept.fd, BYTES + 1, 0)
         except OSError:
             return self.read_again(path)
-        known = self._beat
-        if known is not None and data == self._data:
-            return known
+        if last is not None and data == last[0]:
+            return last[1]
         try:
             beat = decode_beat(data, path)
         except Unavailable:
             return self.read_again(path)
-        self._data, self._beat = data, beat
+        self._last = data, beat
         return beat
 
     def read_again(self, path: str) -> Beat:
         """Read what is at the path now. Raises FileNotFoundError, or ``Unavailable`` where it is not ours."""
-        self.close()
+        self._open = self._last = None
         beat = read_beat(path)
-        self._fd, found = open_ours(path)
-        self._identity = (found.st_dev, found.st_ino)
-        self._path = path
+        self._open = _OpenFile(path, *open_ours(path))
         return beat
 
-    def close(self) -> None:
-        """Give the descriptor back, unless its number has come to mean another file meanwhile."""
-        fd, self._fd, self._path, self._beat = self._fd, -1, "", None
-        if fd < 0:
+
+class _OpenFile:
+    """A descriptor and the file that it was opened on: closed with the last reference to the two."""
+
+    def __init__(self, path: str, fd: int, found: os.stat_result) -> None:
+        self.path = path
+        self.fd = fd
+        self._identity = found.st_dev, found.st_ino
+
+    def __del__(self) -> None:
+        if os is None:  # at the interpreter's end modules go first, and then the system closes what is open
             return
         try:
-            found = os.fstat(fd)
-            if (found.st_dev, found.st_ino) == self._identity:
-                os.close(fd)
+            found = os.fstat(self.fd)
+            if (found.st_dev, found.st_ino) == self._identity:  # else its number means another file by now
+                os.close(self.fd)
         except OSError:
             return

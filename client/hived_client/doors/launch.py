@@ -25,6 +25,7 @@ import time
 import msgspec
 
 from hived_client._version import __version__
+from hived_client.doors.files import accepts
 from hived_client.doors.paths import Places, ensure_folder, places, unwritable
 from hived_client.doors.service import find_service, start_service
 from hived_client.doors.sync import Connection
@@ -41,6 +42,10 @@ POLL = 0.02
 
 HELD = 0.1
 """Seconds between two starts while another daemon holds the lock and does not answer: it begins or ends."""
+
+BEGUN = 1.0
+"""Seconds for which a service that was begun may not answer yet, until its manager is asked again. launchd
+says no more than that it began one."""
 
 LOG_BYTES = 5 * 1024 * 1024
 """Size at which the log of the last daemon is put aside."""
@@ -61,6 +66,10 @@ ALREADY_RUNNING = 75
 """Exit code of a daemon that found another one (EX_TEMPFAIL)."""
 
 
+_started: set[int] = set()
+"""Daemons that this process started, as far as it has not seen them end."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a spawned daemon says of its start: one line of JSON."""
 
@@ -77,6 +86,7 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
     """
     where = where or places()
     deadline = time.monotonic() + timeout
+    _reap()
     greeting = _greet(where, deadline)
     if greeting is not None and not _is_outdated(greeting):
         return greeting
@@ -92,7 +102,10 @@ def ensure_running(where: Places | None = None, *, timeout: float = START_TIMEOU
                 return greeting
             if time.monotonic() >= deadline:
                 raise _too_late("the start of hived", timeout)
-            if not (_start_service(where, deadline) or _spawn(where, deadline, timeout)):
+            _reap()
+            if _start_service(where, deadline):
+                _wait_served(where, min(deadline, time.monotonic() + BEGUN))
+            elif not _spawn(where, deadline, timeout):
                 time.sleep(HELD)
     finally:
         os.close(fd)
@@ -130,6 +143,11 @@ def _start_service(where: Places, deadline: float) -> bool:
     if service is None:
         return False
     return start_service(service, os.environ, max(0.1, deadline - time.monotonic()))
+
+
+def _wait_served(where: Places, until: float) -> None:
+    while time.monotonic() < until and not accepts(where.socket):
+        time.sleep(POLL)
 
 
 def _greet(where: Places, deadline: float) -> Welcome | None:
@@ -202,7 +220,9 @@ def _spawn(where: Places, deadline: float, timeout: float) -> bool:
     finally:
         os.close(reader)
     if report is not None and report.ready:
-        child.returncode = 0  # it is nobody's child any more: the daemon outlives this process on purpose
+        # The daemon outlives this process on purpose, and subprocess would warn that nobody waits for it.
+        child.returncode = 0
+        _started.add(child.pid)
         return True
     if report is None and time.monotonic() >= deadline:
         _end(child)
@@ -217,6 +237,17 @@ def _spawn(where: Places, deadline: float, timeout: float) -> bool:
     problem = report.fault if report is not None else None
     why = f"it ended with code {code}; see {where.logs}/hived.log"
     raise StartFailed(problem or fault("daemon.start_failed", why=why))
+
+
+def _reap() -> None:
+    """Bury the daemons that this process started and that have ended since: nobody else can."""
+    for pid in tuple(_started):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True  # somebody else in this process has, or it is the child of the parent that forked us
+        if ended:
+            _started.discard(pid)
 
 
 def _too_late(what: str, timeout: float) -> StartFailed:

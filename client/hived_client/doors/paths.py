@@ -61,6 +61,10 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.state}/last-known"
 
     @property
+    def claim(self) -> str:
+        return f"{self.state}/claim"
+
+    @property
     def started(self) -> str:
         return f"{self.state}/started"
 

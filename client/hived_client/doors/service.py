@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -29,6 +30,12 @@ from hived_client.vocabulary.services import (
 )
 
 MOST_BYTES = 65_536
+
+NOT_LOADED = frozenset((3, 113))
+"""Exit codes of ``launchctl`` for an agent that launchd does not have (ESRCH; "could not find service")."""
+
+NO_DOMAIN = 125
+"""Its exit code for a domain that is not there: nobody is logged in at the screen."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,20 +79,21 @@ def start_service(service: Service, environment: Mapping[str, str], timeout: flo
     ``False``: there is no service manager that could (a container, a login without one). Raises
     ``StartFailed`` with its words where it says no.
     """
-    if service.supervision == "systemd":
+    if service.supervision == "launchd":
+        done = _start_agent(service, environment, time.monotonic() + timeout)
+    else:
         runtime = user_runtime(environment)
         if runtime is None:
             return False
         words = ("systemctl", "--user", "start", service.shown)
-        return _run(service, words, {**environment, "XDG_RUNTIME_DIR": runtime}, timeout)
-    for domain in launchd_domains():
-        try:
-            return _run(
-                service, ("launchctl", "kickstart", f"{domain}/{service.shown}"), environment, timeout
-            )
-        except StartFailed as error:
-            refused = error
-    raise refused
+        done = _run(service, words, {**environment, "XDG_RUNTIME_DIR": runtime}, timeout)
+    if done is None:
+        return False
+    if done.returncode == 0:
+        return True
+    said = done.stderr.decode("utf-8", "replace").strip().split("\n")[0].rstrip(".")
+    why = said or f"{done.args[0]} ended with code {done.returncode}"
+    raise StartFailed(fault("service.failed", name=service.shown, why=why))
 
 
 def user_runtime(environment: Mapping[str, str], root: str = "") -> str | None:
@@ -108,9 +116,39 @@ def launchd_domains() -> tuple[str, str]:
     return f"gui/{os.getuid()}", f"user/{os.getuid()}"
 
 
-def _run(service: Service, words: tuple[str, ...], environment: Mapping[str, str], timeout: float) -> bool:
+def _start_agent(
+    service: Service, environment: Mapping[str, str], deadline: float
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Start an agent wherever launchd has it; where it has it nowhere, give it the file first.
+
+    ``hived service stop`` takes an agent out, since launchd would start what it has again. What ``bootstrap``
+    says is no answer (5 for an agent that somebody else has just loaded): the ``kickstart`` after it is.
+    """
+
+    def ask(*words: str) -> subprocess.CompletedProcess[bytes] | None:
+        return _run(service, ("launchctl", *words), environment, deadline - time.monotonic())
+
+    refused = None
+    for is_loaded in (True, False):
+        for domain in launchd_domains():
+            if not is_loaded:
+                ask("bootstrap", domain, service.path)
+            done = ask("kickstart", f"{domain}/{service.shown}")
+            if done is None or done.returncode == 0:
+                return done
+            if done.returncode != NO_DOMAIN:
+                refused = done
+        if refused is None or refused.returncode not in NOT_LOADED:
+            break
+    return refused or done
+
+
+def _run(
+    service: Service, words: tuple[str, ...], environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a program of the service manager; ``None`` where there is none."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -126,12 +164,7 @@ def _run(service: Service, words: tuple[str, ...], environment: Mapping[str, str
             )
         ) from error
     except OSError:
-        return False
-    if done.returncode == 0:
-        return True
-    said = done.stderr.decode("utf-8", "replace").strip().split("\n")[0].rstrip(".")
-    why = said or f"{words[0]} ended with code {done.returncode}"
-    raise StartFailed(fault("service.failed", name=service.shown, why=why))
+        return None
 
 
 def _has_places(service: Service, where: Places, environment: Mapping[str, str]) -> bool:

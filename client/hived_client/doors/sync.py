@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from hived_client.doors.ask import NO_NAME, REFUSED, Ask, Connect, Resolved, Start, Step, ask, options_of
-from hived_client.doors.files import Files, Known, known
+from hived_client.doors.files import Files, Known, View, known
 from hived_client.doors.paths import Places, check_folder
 from hived_client.doors.session import HELLO, Session
 from hived_client.doors.wire import (
@@ -38,9 +38,10 @@ from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import Change
 
 CALL_TIMEOUT = 5.0
+"""Seconds that a call may take where the caller gives no number."""
+
 LOOK_TIMEOUT = 25.0
 """Seconds for a look at the machine: all its probes have ten together, and measuring comes on top."""
-"""Seconds that a call may take where the caller gives no number."""
 
 STOP_PATIENCE = 100.0
 """Seconds beyond its own grace that a stop may take: a unit ends, or a start of that kind comes first."""
@@ -198,12 +199,16 @@ class Client:
         while self._kept:
             self._kept.pop().close()
 
+    def look(self) -> View:
+        """Look at the daemon's files, without waiting; an endpoint is decoded only when it is asked for."""
+        return self._files.look()
+
     def resolve(
         self,
         model: str,
         *,
         context: int | None = None,
-        needs: Iterable[str] = (),
+        needs: Iterable[str] | None = (),
         private: bool | str = False,
         fresh: bool = False,
         verify: bool = False,

@@ -13,7 +13,7 @@ from hived_client.resolution.refusals import (
     refusal_of_state,
     unnamed,
 )
-from hived_client.resolution.targets import kind_or_common, target_for
+from hived_client.resolution.targets import kind_or_common, restart_with, target_for
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import ProviderKind, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, parse
@@ -129,13 +129,12 @@ def _context(endpoint: Endpoint, model: Model, question: Question, kind: Provide
     if asked is None:
         return None
     if kind.context_option is None and model.loaded_context is not None and asked > model.loaded_context:
-        restart = endpoint.process.restart if endpoint.process else ""
         return fault(
             "context.exceeds_loaded",
             asked=asked,
             model=model.name,
             loaded=model.loaded_context,
-            restart=f"{restart} --ctx-size {asked}" if restart else "",
+            restart=restart_with(endpoint, asked),
             load=kind.load.format(model=quoted(model.name), asked=asked),
         )
     if model.context is not None and asked > model.context:

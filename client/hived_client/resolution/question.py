@@ -30,16 +30,29 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``True``: this device only. ``"lan"``: this device or this network."""
 
     @classmethod
-    def of(cls, model: str, *, context: int | None, needs: Iterable[str], private: bool | str) -> Question:
-        """Make a question of what a caller gave; one capability may be given as plain text.
+    def of(
+        cls, model: str, *, context: int | None, needs: Iterable[str] | None, private: bool | str
+    ) -> Question:
+        """Make a question of what a caller gave: one capability may be plain text, and none ``None``.
 
         Raises ``Refused`` (``question.invalid``) for what no question can be.
         """
         why = _no_question(model, context)
-        if why:
+        wanted = _capabilities(needs)
+        if why or wanted is None:
+            why = why or "what a model has to be capable of is text, or several texts"
             raise Refused(fault("question.invalid", why=why))
-        wanted = (needs,) if isinstance(needs, str) else tuple(sorted(needs))
         return cls(model=model, context=context, needs=wanted, private=private)
+
+
+def _capabilities(needs: object) -> tuple[str, ...] | None:
+    """Return capabilities in their one order; ``None`` for what names none."""
+    if needs is None:
+        return ()
+    if isinstance(needs, str):
+        return (needs,)
+    wanted = tuple(needs) if isinstance(needs, Iterable) else (needs,)
+    return tuple(sorted(wanted)) if all(isinstance(need, str) for need in wanted) else None
 
 
 def _no_question(model: object, context: object) -> str:

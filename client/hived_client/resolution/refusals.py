@@ -32,15 +32,15 @@ def refusal_of_state(endpoint: Endpoint, kind: ProviderKind, model: Model | None
 
 def fault_fields(endpoint: Endpoint, kind: ProviderKind) -> dict[str, Value]:
     """Return the fields that every sentence about an endpoint may use."""
-    restart = endpoint.process.restart if endpoint.process else ""
+    process = endpoint.process
     return {
         "title": kind.title,
         "url": endpoint.url,
         "endpoint": endpoint.name,
         "key_ref": endpoint.key_ref or "the configuration",
         "variable": endpoint.key_ref,
-        "start": restart or kind.start,
-        "restart": restart,
+        "start": process.start() if process is not None else kind.start,
+        "restart": process.restart() if process is not None else "",
         "setting": _setting(endpoint),
         "seems": "",
         "stage": "",

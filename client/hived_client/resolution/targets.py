@@ -110,7 +110,6 @@ def _too_little(
     """Say that Hive would fill a window that is not there, and how to open it as far as the model allows."""
     wanted = configured.max_context_tokens or 0
     asked = wanted if model.context is None else min(wanted, model.context)
-    restart = endpoint.process.restart if endpoint.process else ""
     larger = asked > context
     return fault(
         "context.configured_exceeds",
@@ -119,10 +118,16 @@ def _too_little(
         model=model.name,
         loaded=context,
         asked=asked,
-        restart=f"{restart} --ctx-size {asked}" if restart and larger else None,
+        restart=restart_with(endpoint, asked) if larger else None,
         load=kind.load.format(model=quoted(model.name), asked=asked) if kind.load and larger else None,
         name=f"{endpoint.name}/{model.name}" if kind.context_option and larger else None,
     )
+
+
+def restart_with(endpoint: Endpoint, context: int) -> str:
+    """Return the command that starts a server of ours with more context (tokens); empty where none does."""
+    process = endpoint.process
+    return process.restart(context=context) if process is not None and process.model else ""
 
 
 def _call_context(

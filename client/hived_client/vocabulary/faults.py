@@ -47,6 +47,9 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
 """What helps where no command does: a line of the configuration, always in these words."""
 
+LOG = ("hived logs {server}", "less {log}")
+"""The log of a server that hived started: hived shows it by the server's name, where that is known."""
+
 START_LLAMACPP = "hived start llamacpp --model FILE.gguf"
 
 CATALOGUE: dict[str, Row] = {
@@ -159,12 +162,12 @@ CATALOGUE: dict[str, Row] = {
     ),
     "server.restarting": Row(
         "The {title} that hived started at {url} ended{why}; it is started again ({count} of {most}).",
-        ("less {log}",),
+        LOG,
         retryable=True,
     ),
     "server.gave_up": Row(
         "The {title} at {url} ended again and again{why}; hived started it {count} times and gave up.",
-        ("less {log}", "hived status"),
+        (*LOG, "hived status"),
     ),
     "server.unreachable": Row("{url} cannot be reached: {why}.", ("{setting}", SETTING)),
     "server.dns": Row(
@@ -173,7 +176,7 @@ CATALOGUE: dict[str, Row] = {
         darwin=("dscacheutil -q host -a name {host}",),
     ),
     "server.silent": Row(
-        "{title} at {url} accepts connections and does not answer.", ("{restart}", "hived status")
+        "{title} at {url} accepts connections and does not answer.", ("{restart}", "hived doctor")
     ),
     "server.starting": Row("{title} at {url} is starting{stage}.", ("hived events",), retryable=True),
     "server.loading": Row("{title} at {url} is loading its model.", ("hived events",), retryable=True),
@@ -313,11 +316,15 @@ CATALOGUE: dict[str, Row] = {
         ("systemctl --user stop {unit}",),
     ),
     "start.manager": Row("The user's systemd did not start {title}: {why}.", ("systemctl --user status",)),
-    "start.ended": Row("{title} ended while it started{why}.", ("less {log}",)),
+    "start.ended": Row("{title} ended while it started{why}.", LOG),
     "start.no_memory": Row(
-        "There was not enough memory to load the model of {title}{why}.", ("{restart}", "less {log}")
+        "There was not enough memory to load the model of {title}{why}.",
+        ("{restart}", *LOG),
     ),
-    "start.context": Row("{title} cannot give {model} that much context{why}.", ("{restart}", "less {log}")),
+    "start.context": Row(
+        "{title} cannot give {model} that much context{why}.",
+        ("{restart}", *LOG),
+    ),
     "start.library": Row(
         "{title} lacks a library on this machine{why}.",
         ("{install}", "ldd {program}"),
@@ -326,18 +333,22 @@ CATALOGUE: dict[str, Row] = {
     "start.driver": Row("{title} cannot use the graphics card of this machine{why}.", ("nvidia-smi",)),
     "start.architecture": Row(
         "{title} of this version cannot run the kind of model that {model} is{why}.",
-        ("{upgrade}", "less {log}"),
+        ("{upgrade}", *LOG),
     ),
-    "start.option": Row("{title} does not take what it was started with{why}.", ("{usage}", "less {log}")),
+    "start.option": Row(
+        "{title} does not take what it was started with{why}.",
+        ("{usage}", *LOG),
+    ),
     "start.gated": Row("{title} may not download {model}{why}.", ("hf auth login",)),
     "start.unknown_model": Row("{title} finds no model {model}{why}.", ("hf download {model}",)),
     "start.stopped": Row("{title} was stopped while it started.", ("{restart}",)),
-    "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", ("less {log}",)),
+    "start.timeout": Row("{title} did not answer within {seconds:g} s of its start.", LOG),
     "start.port_taken": Row(
         "Port {port} is taken{by}.",
         ("{restart}", "ss -ltnp sport = :{port}"),
         darwin=("{restart}", "lsof -nP -iTCP:{port} -sTCP:LISTEN"),
     ),
+    "start.port_refused": Row("Port {port} may not be opened by user {user}.", ("{restart}",)),
     "start.unsupported": Row("hived cannot start {provider!r}; it can start {known}.", (START_LLAMACPP,)),
     "stop.not_ours": Row(
         "{endpoint} was not started by hived, so hived does not stop it.",
@@ -355,6 +366,10 @@ CATALOGUE: dict[str, Row] = {
     ),
     "daemon.start_failed": Row("hived could not start: {why}.", ("hived serve",)),
     "daemon.already_running": Row("hived is already running (pid {pid}).", ("hived status",)),
+    "state.taken": Row(
+        "Another hived (pid {pid}) works with {path}, and has its runtime folder in {runtime}.",
+        ("env HIVED_RUNTIME_DIR={runtime} hived status",),
+    ),
     "daemon.other_version": Row(
         "The hived that runs is version {version}, and this program has version {ours}.",
         ("{upgrade}", "{restart}", "kill {pid} && sleep 1 && hived serve"),

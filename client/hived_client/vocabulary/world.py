@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.commands import start_command
+from hived_client.vocabulary.faults import Fault, quoted
 from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind
 
@@ -86,10 +87,35 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``None``: it was started by a command that has ended, and runs in a process of its own."""
     command: tuple[str, ...]
     log: str
-    restart: str
-    """The command that starts it again."""
+    name: str
+    """What ``hived stop`` calls it."""
+    provider: str
+    """This and what follows is what it was started with."""
+    model: str = ""
+    """Empty: it loads what it is asked for."""
+    port: int | None = None
+    context: int | None = None
+    """Tokens."""
+    alias: str = ""
+    arguments: tuple[str, ...] = ()
+    """What was passed on to it."""
     unit: str = ""
     """The unit of the user's systemd that it lives in; empty: none."""
+
+    def start(self, *, context: int | None = None) -> str:
+        """Return the command that starts it as it was, or with another context (tokens)."""
+        return start_command(
+            self.provider,
+            model=self.model,
+            port=self.port,
+            context=context or self.context,
+            alias=self.alias,
+            arguments=self.arguments,
+        )
+
+    def restart(self, *, context: int | None = None) -> str:
+        """Return the same for one that runs, which has the port and the memory until it is stopped."""
+        return f"hived stop {quoted(self.name)} && {self.start(context=context)}"
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

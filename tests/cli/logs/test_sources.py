@@ -74,7 +74,7 @@ def test_where_there_is_none_it_is_said_why(traces: Traces, why: str) -> None:
 
 
 def started(name: str, log: str, **fields: Any) -> Endpoint:
-    process = Process(pid=1, command=("x",), log=log, restart="")
+    process = Process(pid=1, command=("x",), log=log, name="x", provider="llamacpp")
     return Endpoint(
         name=name, provider="llamacpp", url="http://127.0.0.1:1", source="started", process=process, **fields
     )

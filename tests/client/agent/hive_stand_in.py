@@ -23,6 +23,8 @@ import litellm
 
 
 class LiteLLMProvider:
+    text = "Hello"
+
     def __init__(self, model="gpt-4o-mini", api_key=None, api_base=None, **kwargs):
         self.model = model
         self.api_key = api_key
@@ -30,7 +32,7 @@ class LiteLLMProvider:
         self.extra_kwargs = kwargs
 
     def _kwargs(self, **more):
-        kwargs = {"model": self.model, "messages": [{"role": "user", "content": "Hello"}], **more}
+        kwargs = {"model": self.model, "messages": [{"role": "user", "content": self.text}], **more}
         kwargs |= self.extra_kwargs
         if self.api_key:
             kwargs["api_key"] = self.api_key
@@ -192,4 +194,12 @@ def _body(kwargs: dict[str, Any]) -> dict[str, Any]:
 def _reply(response: httpx.Response) -> Any:
     if response.status_code != 200:
         raise ConnectionError(f"InternalServerError: {response.text}")
-    return response.json()
+    return _Answer(response.json())
+
+
+class _Answer(dict[str, Any]):
+    """An answer of which the counts are attributes, as LiteLLM's are."""
+
+    @property
+    def usage(self) -> types.SimpleNamespace:
+        return types.SimpleNamespace(prompt_tokens=self.get("prompt_eval_count"))

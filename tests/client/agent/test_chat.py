@@ -321,7 +321,7 @@ async def test_a_server_that_hived_knows_to_be_gone_is_given_up() -> None:
     gone = fault("server.down", title="llama.cpp", url="http://x", start="")
     silent: list[float] = []
 
-    def watch(asked: Target, seconds: float) -> Fault | None:
+    async def watch(asked: Target, seconds: float) -> Fault | None:
         silent.append(seconds)
         return gone if len(silent) > 1 else None
 

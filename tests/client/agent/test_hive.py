@@ -505,6 +505,41 @@ def test_a_model_that_is_loaded_too_small_gets_the_room_that_hive_needs_and_keep
         assert server.seen[-1] == 2048
 
 
+class Counts(HttpLoopback):
+    """Reads no more than half of its context, and says how much that was."""
+
+    def answer(self, request: Request) -> Reply:
+        asked = json.loads(request.body)
+        counted = min(len(request.body) // 4, asked["options"]["num_ctx"] // 2)
+        said = {"message": {"content": "x"}, "done": True, "prompt_eval_count": counted}
+        body = json.dumps(said).encode() + b"\n"
+        return Reply(
+            headers=(("content-type", "application/json"), ("content-length", str(len(body)))), body=body
+        )
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete", "stream"])
+def test_a_prompt_that_was_cut_is_told_once_with_what_mends_it(
+    plugged: Callable[..., Any], caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    def call(letters: int) -> None:
+        provider.text = "x" * letters
+        answer = getattr(provider, way)()
+        if way != "complete":
+            asyncio.run(answer)
+
+    with Counts() as server:
+        provider = plugged(ready(server.url), num_ctx=2048)
+        call(3_000)
+        assert caplog.messages == []
+        for _ in range(2):
+            call(40_000)
+    [said] = caplog.messages
+    assert "Ollama read 1024 of some" in said
+    assert "the context of 'llama3:latest' is 2048" in said
+    assert "→ hived resolve ollama/llama3:latest --context" in said
+
+
 class Numbers(HttpLoopback):
     """Says yes, and keeps the contexts that it is asked for."""
 

@@ -338,7 +338,7 @@ async def test_a_server_that_is_known_to_be_down_is_not_waited_for() -> None:
     gone = fault("server.down", title="vLLM", url="http://127.0.0.1:1", start="vllm serve m")
     waited: list[float] = []
 
-    def watch(where: object, silent: float) -> Fault | None:
+    async def watch(where: object, silent: float) -> Fault | None:
         waited.append(silent)
         return gone if silent > 0.5 else None
 
