@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import stat
 
 import msgspec
 
 from hived.machine.processes import find_listener, is_stopped, words_of
 from hived.machine.sockets import rows_at
+from hived_client.doors.regular import open_regular
 from hived_client.vocabulary.faults import Fault, fault
 
 _UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?=/|$)")
@@ -200,10 +200,7 @@ def _stem(word: str) -> str:
 
 def _read(path: str, most: int) -> str:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return ""
+        with open_regular(path) as file:
             return file.read(most).decode("utf-8", "replace")
     except OSError:
         return ""
