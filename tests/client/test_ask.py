@@ -150,6 +150,18 @@ def test_old_facts_of_a_daemon_that_does_not_answer_are_called_old(where: Places
     assert target.age == pytest.approx(60.0, abs=1.0)
 
 
+@pytest.mark.parametrize("private", [True, "lan"])
+def test_old_facts_of_a_daemon_that_does_not_answer_are_no_answer_to_a_private_question(
+    where: Places, private: bool | str
+) -> None:
+    publish(where, WORLD, slots=young(1, 600.0))
+    error, _ = given(where, SLOW, private=private)
+    assert isinstance(error, NotReady)
+    assert (error.code, error.hint) == ("model.unwatched", "hived doctor")
+    publish(where, WORLD, slots=young(1, 1.0))
+    assert warned(given(where, SLOW, private=private, fresh=True)[0]) == ["daemon.unresponsive"]
+
+
 def test_a_no_of_a_daemon_that_does_not_answer_is_the_files_no(where: Places) -> None:
     publish(where, WORLD)
     error, _ = given(where, SLOW, model="lab/z")

@@ -242,6 +242,8 @@ def _unanswered(
     if isinstance(from_file, Refusal):
         yield from _confirm(view, from_file, options, error)
         return from_file, None, ()
+    if question.private is not False and not view.is_young(from_file.endpoint):
+        return _unwatched(from_file, "hived does not answer", "hived doctor"), None, ()
     return _despite(view, from_file, error)
 
 
@@ -299,9 +301,7 @@ def _from_memory(
     if isinstance(found, Refusal):
         return found, None, notes
     if not view.running and question.private is not False:
-        # Whatever it was yesterday, a tunnel may have been opened there since, and nobody looks.
-        unwatched = fault("model.unwatched", model=found.name)
-        return Refusal(fault=unwatched, endpoint=found.endpoint), None, ()
+        return _unwatched(found, "hived is not running", "hived serve"), None, ()
     host, port = address(found.api_base)
     why = yield Connect(host, port, options.timeout)
     if why is not None:
@@ -309,6 +309,13 @@ def _from_memory(
     # Something accepts there. What it is, nobody has looked.
     found = msgspec.structs.replace(found, state="unknown")
     return found, None if view.running else view.age(found.endpoint), notes
+
+
+def _unwatched(found: Target, why: str, mend: str) -> Refusal:
+    """Refuse a private question: wherever it ran, a tunnel may have been opened there since, and nobody looks."""
+    return Refusal(
+        fault=fault("model.unwatched", model=found.name, why=why, mend=mend), endpoint=found.endpoint
+    )
 
 
 _UNWATCHED = frozenset({"server.unwatched"})

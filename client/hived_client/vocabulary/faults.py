@@ -99,8 +99,8 @@ CATALOGUE: dict[str, Row] = {
         ("hived status",),
     ),
     "model.unwatched": Row(
-        "hived is not running, so nobody knows where {model!r} runs now, and the question is private.",
-        ("hived serve",),
+        "{why}, so nobody knows where {model!r} runs now, and the question is private.",
+        ("{mend}", "hived status"),
     ),
     "model.maybe_linked": Row(
         "LM Studio may run {model!r} on a linked device: {why}.",
