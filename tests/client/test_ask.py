@@ -16,7 +16,7 @@ from hived_client.resolution import Question, Refusal, Target
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import ProviderKind, address
 from hived_client.vocabulary.world import Model, World
-from tests.client.publishing import publish, write_beat, write_snapshot, young
+from tests.client.publishing import listening, publish, write_beat, write_snapshot, young
 from tests.client.worlds import STATES, endpoint, world
 
 LAB = endpoint("lab", "vllm", "x", url="http://127.0.0.1:8000")
@@ -204,6 +204,15 @@ def test_a_daemon_that_ended_while_it_was_asked_is_no_daemon(where: Places) -> N
     target, steps = given(where, broken, None, model="lab/new")
     assert kinds(steps) == ["Ask", "Connect"]
     assert warned(target) == ["daemon.absent", "model.unverified"]
+
+
+def test_where_a_daemon_has_only_just_taken_over_nobody_knows_what_is_private(where: Places) -> None:
+    publish(where, world(msgspec.structs.replace(LAB, state="down")))
+    broken = Unavailable(fault("protocol.broken", why="it was closed"))
+    with listening(where.socket):
+        error, steps = given(where, broken, private=True)
+    assert isinstance(error, HivedError)
+    assert (error.code, kinds(steps)) == ("model.unwatched", ["Ask"])
 
 
 def test_a_refusal_of_a_daemon_without_a_snapshot_is_ours_to_raise(where: Places) -> None:

@@ -300,7 +300,10 @@ def _from_memory(
             found, notes = unverified[0], (*absent, unverified[1])
     if isinstance(found, Refusal):
         return found, None, notes
-    if not view.running and question.private is not False:
+    if question.private is not False and (opened is None or not view.running):
+        # Where the daemon runs it has not looked there: it has only just begun, or does not watch it.
+        if view.running:
+            return _unwatched(found, "hived has not looked there", "hived status"), None, ()
         return _unwatched(found, "hived is not running", "hived serve"), None, ()
     host, port = address(found.api_base)
     why = yield Connect(host, port, options.timeout)
