@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hived_client.doors.ask import REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, ask
+from hived_client.doors.ask import MOMENT, REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, ask
 from hived_client.doors.files import Files
 from hived_client.doors.paths import Places
 from hived_client.doors.since_boot import since_boot_ns
@@ -31,18 +31,23 @@ def given(
     model: str = "lab/x",
     private: bool | str = False,
     environment: dict[str, str] | None = None,
+    pace: float = 0.0,
     **options: Any,
 ) -> tuple[Target | HivedError, list[Step]]:
-    """Play a question to its end: each step gets the next word of the script."""
+    """Play a question to its end: each step gets the next word of the script.
+
+    Each takes ``pace`` seconds, but no longer than it may.
+    """
     steps: list[Step] = []
     words = list(script)
-    generator = ask(
-        Files(where), Question(model=model, private=private), Options(**options), environment or {}
-    )
+    now = 0.0
+    question = Question(model=model, private=private)
+    generator = ask(Files(where), question, Options(**options), environment or {}, lambda: now)
     try:
         step = next(generator)
         while True:
             steps.append(step)
+            now += min(pace, step.timeout)
             word = words.pop(0)
             if callable(word):
                 word = word()
@@ -498,6 +503,30 @@ def test_verify_connects_once_before_it_says_yes(where: Places, why: str, code: 
     error, _ = given(where, why, verify=True)
     assert isinstance(error, NotReady)
     assert error.code == code
+
+
+def test_all_steps_of_a_question_together_have_its_time_and_the_last_a_moment(where: Places) -> None:
+    publish(where, WORLD, slots=young(1, 60.0))
+    _, steps = given(where, YES, None, verify=True, timeout=1.0, pace=0.75)
+    assert [step.timeout for step in steps] == [1.0, 0.25]
+    _, steps = given(where, YES, None, verify=True, timeout=1.0, pace=9.0)
+    assert [step.timeout for step in steps] == [1.0, MOMENT]
+
+
+def test_what_is_started_has_its_time_once(where: Places) -> None:
+    publish(where, world(msgspec.structs.replace(LAB, state="down", slot=0)))
+    down = Resolved(generation=2, refusal=Refusal(fault=fault("server.down"), endpoint="lab"))
+    _, steps = given(
+        where, GONE, None, down, None, YES, None, start=True, verify=True, timeout=5.0, patience=5.0, pace=1.0
+    )
+    assert [(type(step).__name__, step.timeout) for step in steps] == [
+        ("Ask", 5.0),
+        ("Ensure", 4.0),
+        ("Ask", 3.0),
+        ("Start", 2.0),
+        ("Ask", 1.0),
+        ("Connect", MOMENT),
+    ]
 
 
 def test_verify_names_a_server_of_a_plug_in_by_its_row(where: Places) -> None:

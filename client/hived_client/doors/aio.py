@@ -323,7 +323,7 @@ async def connect(step: Connect) -> str | None:
         with anyio.fail_after(step.timeout):
             stream = await anyio.connect_tcp(step.host, step.port)
     except TimeoutError:
-        return f"no connection within {step.timeout:g} s"
+        return f"no connection within {round(step.timeout, 3):g} s"
     except OSError as error:
         causes = causes_of(error)
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
@@ -345,4 +345,6 @@ def _deadline(seconds: float, said: float | None = None) -> Iterator[None]:
             yield
     except TimeoutError as error:
         limit = seconds if said is None else said
-        raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {limit:g} s")) from error
+        raise Unavailable(
+            fault("daemon.unresponsive", why=f"no answer within {round(limit, 3):g} s")
+        ) from error

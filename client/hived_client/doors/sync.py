@@ -118,7 +118,9 @@ class Connection:
                             return
                         yield reply
         except TimeoutError as error:
-            raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {timeout:g} s")) from error
+            raise Unavailable(
+                fault("daemon.unresponsive", why=f"no answer within {round(timeout, 3):g} s")
+            ) from error
         except OSError as error:
             raise _unreachable(error) from error
 
@@ -132,7 +134,9 @@ class Connection:
             while self._session.welcome is None:
                 self._waiting += self._receive(deadline)
         except TimeoutError as error:
-            raise Unavailable(fault("daemon.unresponsive", why=f"no hello within {timeout:g} s")) from error
+            raise Unavailable(
+                fault("daemon.unresponsive", why=f"no hello within {round(timeout, 3):g} s")
+            ) from error
         except OSError as error:
             raise _unreachable(error) from error
         return self._session.welcome
@@ -411,7 +415,7 @@ def _connect_to_name(step: Connect) -> str | None:
     except RuntimeError:
         return "no thread is left to look up its name"
     thread.join(step.timeout)
-    return said[0] if said else f"no connection within {step.timeout:g} s"
+    return said[0] if said else f"no connection within {round(step.timeout, 3):g} s"
 
 
 def _is_number(host: str) -> bool:
@@ -431,7 +435,7 @@ def _connect(step: Connect) -> str | None:
     except ConnectionRefusedError:
         return REFUSED
     except TimeoutError:
-        return f"no connection within {step.timeout:g} s"
+        return f"no connection within {round(step.timeout, 3):g} s"
     except OSError as error:
         return error.strerror or type(error).__name__
     except ValueError:  # a label of a name that is too long, or empty
