@@ -396,6 +396,15 @@ def test_who_has_the_key_is_not_refused_when_hived_has_ended_either(where: Place
     assert warned(target) == ["daemon.absent"]
 
 
+def test_who_has_the_key_does_not_know_either_where_the_model_of_a_daemon_that_has_just_ended_runs(
+    where: Places,
+) -> None:
+    publish(where, world(LOCKED))
+    error, steps = given(where, GONE, environment=KEYED, private=True)
+    assert isinstance(error, NotReady)
+    assert (error.code, kinds(steps)) == ("model.unwatched", ["Ask"])
+
+
 @pytest.mark.parametrize("state", ["loading", "downloading", "failed"])
 def test_what_a_dead_daemon_last_saw_of_a_load_does_not_last_for_ever(where: Places, state: Any) -> None:
     old = endpoint("lab", "vllm", "x", state="ready")

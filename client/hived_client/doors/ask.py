@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -129,6 +129,7 @@ class _Asking(msgspec.Struct, frozen=True):
 
     question: Question
     options: Options
+    environment: Mapping[str, str]
     clock: Callable[[], float]
     deadline: float
 
@@ -157,7 +158,7 @@ def ask(
     """
     view = files.look()
     seconds = options.patience if options.start else options.timeout
-    asking = _Asking(question, options, clock, clock() + seconds)
+    asking = _Asking(question, options, environment, clock, clock() + seconds)
     if options.start and not view.running:
         yield Ensure(asking.left)
         view = files.look()
@@ -314,11 +315,17 @@ def _from_memory(view: View, asking: _Asking, *, opened: str | None = None) -> G
     """Answer without a daemon that knows: last known facts or defaults, and one connection of our own.
 
     ``opened``: the endpoint of which alone the daemon does not know, for want of a key that the caller has.
+    Without a daemon that may be any.
     """
     question = asking.question
     absent = () if view.running else (fault("daemon.absent"),)
     world = view.snapshot.world() if view.snapshot is not None else World(generation=0)
-    catalogue = WorldCatalogue(_hopeful(world) if opened is None else _opened(world, opened))
+    if opened is None:
+        shut = {e.name for e in world.endpoints if e.reason and _is_open_to(e.reason, asking.environment)}
+        world = _hopeful(_opened(world, shut))
+    else:
+        world = _opened(world, {opened})
+    catalogue = WorldCatalogue(world)
     found = answer(catalogue, question)
     notes = absent
     if isinstance(found, Refusal) and found.fault.code in _UNVERIFIED:
@@ -360,11 +367,11 @@ def _is_open_to(problem: Fault, environment: Mapping[str, str]) -> bool:
     return isinstance(variable, str) and bool(environment.get(variable))
 
 
-def _opened(world: World, name: str) -> World:
-    """Take one endpoint that is closed to the daemon for open, and nothing else for other than it is."""
+def _opened(world: World, names: Set[str]) -> World:
+    """Take endpoints that are closed to the daemon for open, and nothing else for other than it is."""
     endpoints = [
         msgspec.structs.replace(e, state="ready" if e.models else "unknown", reason=None)
-        if e.name == name and e.state == "unauthorised"
+        if e.name in names and e.state == "unauthorised"
         else e
         for e in world.endpoints
     ]
