@@ -620,7 +620,22 @@ def test_a_proxy_that_takes_the_call_is_told_with_the_answer_and_once(where: Pla
         target = end.value.value
         assert warned(target) == ["proxy.hijacks"]
         assert "secret" not in repr(msgspec.structs.asdict(target))
+    assert warned(given(where, environment=environment, direct=True)[0]) == []
     steps = ask(Files(where), Question(model="lab/x"), Options(), environment | {"NO_PROXY": "127.0.0.1"})
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert warned(end.value.value) == []
+
+
+@pytest.mark.parametrize("private", [True, "lan"])
+def test_a_private_question_is_refused_where_a_proxy_takes_the_call(
+    where: Places, private: bool | str
+) -> None:
+    publish(where, WORLD)
+    environment = {"HTTP_PROXY": "http://proxy:1"}
+    error, _ = given(where, private=private, environment=environment)
+    assert isinstance(error, NotReady)
+    assert (error.code, error.hint) == ("proxy.hijacks", "export NO_PROXY=localhost,127.0.0.1,::1")
+    kept = environment | {"NO_PROXY": "127.0.0.1"}
+    for options in ({"environment": kept}, {"environment": environment, "direct": True}):
+        assert warned(given(where, private=private, **options)[0]) == []

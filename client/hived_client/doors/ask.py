@@ -94,6 +94,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Connect to the server once before saying yes."""
     start: bool = False
     """Start the daemon if it does not run, and the model's server if that is on this device."""
+    direct: bool = False
+    """The caller goes to the server itself, whatever proxy its environment names."""
     timeout: float = 0.25
     """Seconds for the question."""
     patience: float = 120.0
@@ -113,12 +115,13 @@ def bounded(timeout: float) -> float:
     return min(timeout, 86_400.0) if timeout > 0 else 0.001
 
 
-def options_of(*, fresh: bool, verify: bool, start: bool, timeout: float | None) -> Options:
+def options_of(*, fresh: bool, verify: bool, start: bool, direct: bool, timeout: float | None) -> Options:
     """Return the options of a call. Without a number a question waits shortly, and for a start long."""
     return Options(
         fresh=fresh,
         verify=verify,
         start=start,
+        direct=direct,
         timeout=QUESTION if timeout is None else bounded(timeout),
         patience=STARTING if timeout is None else bounded(timeout),
     )
@@ -182,7 +185,10 @@ def ask(
         kinds = view.snapshot.kinds if view.snapshot is not None else ()
         yield from _verify(found, asking, kind_or_common(found.provider, kinds))
     target = bind(found, environment)
-    taken = None if target.locality == "internet" else _hijacked(target.api_base, environment)
+    is_theirs = options.direct or target.locality == "internet"
+    taken = None if is_theirs else _hijacked(target.api_base, environment)
+    if taken is not None and question.private is not False:
+        raise NotReady(taken)  # whoever runs the proxy would read it
     notes = notes if taken is None else (*notes, taken)
     return msgspec.structs.replace(
         target,

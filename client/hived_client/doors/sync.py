@@ -217,6 +217,7 @@ class Client:
         fresh: bool = False,
         verify: bool = False,
         start: bool = False,
+        direct: bool = False,
         timeout: float | None = None,
         tell: Callable[[Progress], None] | None = None,
     ) -> Target:
@@ -224,9 +225,12 @@ class Client:
 
         ``start`` starts the daemon, and the model's server where that is on this device and down; ``tell``
         is told how far that is. ``timeout`` is for everything: by default 0.25 s, and 120 s with ``start``.
+
+        Where a proxy of the environment would take the call (``proxy.hijacks``), that is a warning, and for a
+        private question the answer. ``direct``: the caller uses no proxy, so there is nothing to say.
         """
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = options_of(fresh=fresh, verify=verify, start=start, timeout=timeout)
+        options = options_of(fresh=fresh, verify=verify, start=start, direct=direct, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)
