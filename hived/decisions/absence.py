@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.addresses import host_and_port
 from hived.decisions.outcomes import Circumstances, Inside
 from hived_client.vocabulary.faults import Fault, Value, fault
 from hived_client.vocabulary.kinds import ProviderKind
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import Endpoint
 
 _PLACES: Mapping[Inside, tuple[str, str]] = {

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hived.decisions.absence import why_down
-from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.addresses import host_and_port
 from hived.decisions.configured import is_in_use, missing_models
 from hived.decisions.hardware import is_news
 from hived.decisions.locks import locked
@@ -23,6 +23,7 @@ from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind, kind_named
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import (
     CALLABLE,
     GUESSED,
