@@ -94,7 +94,7 @@ def test_any_text_is_read_twice_alike_or_refused(written: str) -> None:
         ("http://127.0.0.1:1", "device"),
         ("http://127.8.9.10:1", "device"),
         ("http://localhost:1", "device"),
-        ("http://model.localhost:1", "device"),
+        ("http://model.localhost:1", None),
         ("http://[::1]:1", "device"),
         ("http://10.0.0.7:1", "lan"),
         ("http://192.168.1.1", "lan"),

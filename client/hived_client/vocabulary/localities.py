@@ -11,7 +11,11 @@ _NEAR_NAMES = (".local", ".lan", ".internal", ".home.arpa")
 
 @lru_cache(256)
 def locality_of(url: str) -> Locality | None:
-    """Return where a server is, as far as its address alone tells; a name that could be anywhere is None."""
+    """Return where a server is, as far as its address alone tells; a name that could be anywhere is None.
+
+    Of names only ``localhost`` is this device's everywhere: ``x.localhost`` should be (RFC 6761), and is
+    looked up like any other name where the system's resolver does not know that.
+    """
     import ipaddress  # only whoever has a key, and the daemon, pays for these
     from urllib.parse import urlsplit
 
@@ -19,7 +23,7 @@ def locality_of(url: str) -> Locality | None:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return None
-    if host == "localhost" or host.endswith(".localhost"):
+    if host == "localhost":
         return "device"
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
