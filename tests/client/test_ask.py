@@ -560,12 +560,32 @@ def test_a_key_comes_from_the_callers_environment_alone(
     target, _ = given(where)
     assert isinstance(target, Target)
     assert target.api_key == "sk-no-key-required"
-    theirs = msgspec.structs.replace(THEIRS, key_ref="LAB_KEY")
+    theirs = msgspec.structs.replace(THEIRS, api_base="http://10.0.0.7/v1", key_ref="LAB_KEY")
     target, _ = given(
         where, Resolved(generation=1, target=theirs), environment={"LAB_KEY": "sk-secret"}, fresh=True
     )
     assert isinstance(target, Target)
     assert target.api_key == "sk-secret"
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("http://127.0.0.1:4000", True),
+        ("http://10.0.0.7:4000", True),
+        ("https://gateway.example", True),
+        ("http://8.8.8.8:4000", False),
+        ("http://gateway.example", False),
+    ],
+)
+def test_a_key_is_not_handed_out_for_a_call_in_the_clear_to_the_internet(
+    where: Places, url: str, sent: bool
+) -> None:
+    publish(where, world(endpoint("gw", "openai_compatible", "x", url=url, key_ref="GW_KEY", locality=None)))
+    target, _ = given(where, model="gw/x", environment={"GW_KEY": "sk-secret"})
+    assert isinstance(target, Target)
+    assert (target.api_key == "sk-secret") is (target.key_ref == "GW_KEY") is sent
+    assert warned(target) == ([] if sent else ["server.key_withheld"])
 
 
 def test_what_one_caller_does_with_an_answer_does_not_reach_the_next(where: Places) -> None:

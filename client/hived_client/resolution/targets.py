@@ -10,7 +10,7 @@ from hived_client.resolution.configured import configured_for
 from hived_client.resolution.question import Question, Target
 from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault, quoted
-from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named
+from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named, root_url
 from hived_client.vocabulary.world import ConfiguredModel, Endpoint, Model
 
 DEFAULT_CONTEXT = 16_384
@@ -41,15 +41,27 @@ def target_for(endpoint: Endpoint, model: Model, question: Question, kind: Provi
 def bind(target: Target, environment: Mapping[str, str]) -> Target:
     """Add the caller's key, read in the caller's own environment.
 
-    Placeholders stay as they are, also where the variable is not set, which the caller is told.
+    Placeholders stay as they are, also where the variable is not set, or its key may not be sent there, which
+    the caller is told.
     """
     if target.key_ref is None:
         return target
     key = environment.get(target.key_ref)
-    if key:
+    if not key:
+        missing = fault("key.missing", endpoint=target.endpoint, variable=target.key_ref)
+        return msgspec.structs.replace(target, warnings=(*target.warnings, missing))
+    from hived_client.vocabulary.localities import may_have_key  # only whoever has a key pays for it
+
+    if may_have_key(target.api_base):
         return msgspec.structs.replace(target, api_key=key)
-    missing = fault("key.missing", endpoint=target.endpoint, variable=target.key_ref)
-    return msgspec.structs.replace(target, warnings=(*target.warnings, missing))
+    withheld = fault(
+        "server.key_withheld",
+        title=target.endpoint,
+        url=root_url(target.api_base),
+        variable=target.key_ref,
+        endpoint=target.endpoint,
+    )
+    return msgspec.structs.replace(target, key_ref=None, warnings=(*target.warnings, withheld))
 
 
 def kind_or_common(provider: str, more: tuple[ProviderKind, ...]) -> ProviderKind:
