@@ -31,7 +31,9 @@ from hived_client.resolution import (
     alternatives,
     answer,
     bind,
+    commands_at,
     fault_fields,
+    kind_at,
     kind_or_common,
     prefixes,
     refusal_of_state,
@@ -439,7 +441,6 @@ def _goes_by(endpoint: Endpoint, folded: str) -> bool:
 
 
 def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
-    kind = kind_or_common(found.provider, catalogue.kinds)
     names = {head.name for head in catalogue.heads}
     if found.endpoint in names:
         endpoint = catalogue.endpoint(found.endpoint)
@@ -450,6 +451,7 @@ def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
             url=found.api_base.removesuffix("/v1"),
             source="default",
         )
+    kind = kind_at(endpoint, catalogue.kinds)
     if why == REFUSED:
         down = msgspec.structs.replace(endpoint, state="down", reason=None)
         problem = refusal_of_state(down, kind, find(endpoint.models, found.name, endpoint.provider))
@@ -508,6 +510,7 @@ def _verify(target: Target, asking: _Asking, kind: ProviderKind) -> Generator[St
     why = yield Connect(host, port, asking.timeout)
     if why is not None:
         url = target.api_base.removesuffix(kind.api_path)
+        kind = commands_at(kind, url, target.locality)
         code = "server.down" if why == REFUSED else "server.unreachable"
         raise NotReady(
             fault(code, title=kind.title, url=url, endpoint=target.endpoint, start=kind.start, why=why)

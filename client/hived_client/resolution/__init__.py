@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hived_client.resolution.answering import answer, concerned
 from hived_client.resolution.catalogue import Catalogue, Head, WorldCatalogue, prefixes
+from hived_client.resolution.commands import commands_at
 from hived_client.resolution.configured import meant
 from hived_client.resolution.question import (
     LONGEST_NAME,
@@ -19,7 +20,7 @@ from hived_client.resolution.question import (
     Target,
 )
 from hived_client.resolution.refusals import alternatives, fault_fields, refusal_of_state
-from hived_client.resolution.targets import DEFAULT_CONTEXT, bind, kind_or_common, target_for
+from hived_client.resolution.targets import DEFAULT_CONTEXT, bind, kind_at, kind_or_common, target_for
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -35,8 +36,10 @@ __all__ = [
     "alternatives",
     "answer",
     "bind",
+    "commands_at",
     "concerned",
     "fault_fields",
+    "kind_at",
     "kind_or_common",
     "meant",
     "prefixes",

@@ -13,7 +13,7 @@ from hived_client.resolution.refusals import (
     refusal_of_state,
     unnamed,
 )
-from hived_client.resolution.targets import kind_or_common, restart_with, target_for
+from hived_client.resolution.targets import kind_at, restart_with, target_for
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import ProviderKind, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, parse
@@ -95,7 +95,7 @@ def _judge(catalogue: Catalogue, endpoint: Endpoint, model: Model, question: Que
 
 
 def _kind(catalogue: Catalogue, endpoint: Endpoint) -> ProviderKind:
-    return kind_or_common(endpoint.provider, catalogue.kinds)
+    return kind_at(endpoint, catalogue.kinds)
 
 
 def _state(endpoint: Endpoint, model: Model, kind: ProviderKind) -> Fault | None:

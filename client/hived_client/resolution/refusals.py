@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
 from hived_client.resolution.question import Question, Refusal
-from hived_client.resolution.targets import kind_or_common
+from hived_client.resolution.targets import kind_at
 from hived_client.vocabulary.faults import Fault, Value, fault, quoted
 from hived_client.vocabulary.kinds import KINDS, ProviderKind, address
 from hived_client.vocabulary.names import Name, find, is_name, near, short_name
@@ -110,7 +110,7 @@ def nowhere(catalogue: Catalogue, question: Question, name: Name) -> Refusal:
 def missing(catalogue: Catalogue, candidates: list[Candidate], name: Name, question: Question) -> Refusal:
     """Nobody is known to have the model: blame the endpoint that most likely should."""
     first = min(candidates, key=lambda c: (c.endpoint.state not in CALLABLE, c.endpoint.source in GUESSED))
-    endpoint, kind = first.endpoint, kind_or_common(first.endpoint.provider, catalogue.kinds)
+    endpoint, kind = first.endpoint, kind_at(first.endpoint, catalogue.kinds)
     if endpoint.state not in CALLABLE:
         problem = refusal_of_state(endpoint, kind)
     elif endpoint.models is None:
@@ -167,7 +167,8 @@ def _is_just_down(endpoint: Endpoint, kind: ProviderKind) -> bool:
     if endpoint.state != "down":
         return False
     reason = endpoint.reason
-    return reason is None or (reason.code == "server.down" and reason.hint in ("hived status", kind.start))
+    general = ("hived status", kind.start, _setting(endpoint))
+    return reason is None or (reason.code == "server.down" and reason.hint in general)
 
 
 def _starting_with(endpoint: Endpoint, kind: ProviderKind, model: Model) -> dict[str, Value]:

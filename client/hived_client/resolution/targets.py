@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from hived_client.resolution.commands import commands_at
 from hived_client.resolution.configured import configured_for
 from hived_client.resolution.question import Question, Target
 from hived_client.vocabulary.advisories import vulnerable
@@ -78,6 +79,11 @@ def kind_or_common(provider: str, more: tuple[ProviderKind, ...]) -> ProviderKin
         api_path="/v1",
         placeholder_key="sk-no-key-required",
     )
+
+
+def kind_at(endpoint: Endpoint, more: tuple[ProviderKind, ...]) -> ProviderKind:
+    """Return an endpoint's kind with the commands that act on its server where it is."""
+    return commands_at(kind_or_common(endpoint.provider, more), endpoint.url, endpoint.locality)
 
 
 def _warnings(

@@ -76,7 +76,7 @@ CATALOGUE: dict[str, Row] = {
         "{endpoint} has no model {model!r}, but {other} serves it.", ("hived resolve {first}", "{pull}")
     ),
     "model.server_down": Row(
-        "{model!r} is there, but {title} is not running at {url}.", ("{start}", "hived status")
+        "{model!r} is there, but {title} is not running at {url}.", ("{start}", "{setting}", "hived status")
     ),
     "model.ambiguous": Row(
         "{model!r} is served by {endpoints} alike; name the endpoint.", ("hived resolve {first}",)
@@ -129,7 +129,7 @@ CATALOGUE: dict[str, Row] = {
     # The server
     "server.down": Row(
         "{title} is not running at {url}.",
-        ("{start}", "hived status"),
+        ("{start}", "{setting}", "hived status"),
     ),
     "server.owned_down": Row(
         "{title} is not running at {url}; {owner} starts it.",

@@ -39,6 +39,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The command that loads ``{model}`` with a context of ``{asked}`` tokens."""
     pull: str = ""
     """The command that fetches ``{model}``."""
+    address_variable: str = ""
+    """The variable that tells its commands of another server than the one at its default address."""
     registry: Registry | None = None
     """How its models are named, where a name is made of parts and some may be left out."""
     start_model: str = ""
@@ -84,6 +86,7 @@ OLLAMA = ProviderKind(
     start="ollama serve",
     context_option="num_ctx",
     pull="ollama pull {model}",
+    address_variable="OLLAMA_HOST",
     registry=Registry(host="registry.ollama.ai", namespace="library", tag="latest"),
     placement="ollama ps",
     upgrade="curl -fsSL https://ollama.com/install.sh | sh",
