@@ -320,7 +320,8 @@ CONTEXTS = [
     ("llamacpp", 8192, 4096, 4096, 4096, None),
     ("llamacpp", 8192, 4096, 4097, "context.exceeds_loaded", None),
     ("llamacpp", 8192, None, 8193, "context.exceeds_native", None),
-    ("vllm", None, None, 9, 9, None),
+    ("vllm", None, None, 9, None, None),
+    ("lm_studio", 8192, None, 4096, None, None),
     ("vllm", None, None, None, None, None),
     ("vllm", None, 4096, 5000, "context.exceeds_loaded", None),
 ]
@@ -342,6 +343,9 @@ def test_the_context_is_what_was_asked_and_fits(
         target = yes(found, "lab/x", context=asked)
         assert target.context == context
         assert target.extra == ({} if num_ctx is None else {"num_ctx": num_ctx})
+        assert target.facts.get("max_input_tokens") == context
+        unsure = [each.code for each in target.warnings if each.code.startswith("context.")]
+        assert unsure == (["context.unsure"] if asked is not None and context is None else [])
 
 
 def test_too_small_a_context_comes_with_the_command_that_mends_it() -> None:

@@ -99,6 +99,8 @@ def _warnings(
         found.append(fault("model.sleeping", model=model.name))
     elif model.state == "unloaded":
         found.append(fault("model.unloaded", model=model.name))
+    if question.context is not None and context is None:
+        found.append(_context_unsure(model, question, kind))
     if question.needs and model.capabilities is None:
         found.append(_unsure(model, question, kind))
     if model.offload is not None and 0.0 < model.offload < 1.0:
@@ -120,6 +122,11 @@ def _unsure(model: Model, question: Question, kind: ProviderKind) -> Fault:
         command = kind.tools.format(model=quoted(model.name))
         return fault("model.tools_unsure", model=model.name, title=kind.title, tools=command)
     return fault("model.unsure", model=model.name, missing=", ".join(question.needs))
+
+
+def _context_unsure(model: Model, question: Question, kind: ProviderKind) -> Fault:
+    load = kind.load.format(model=quoted(model.name), asked=question.context)
+    return fault("context.unsure", model=model.name, asked=question.context, load=load)
 
 
 def _too_little(
@@ -151,7 +158,7 @@ def restart_with(endpoint: Endpoint, context: int) -> str:
 def _call_context(
     model: Model, question: Question, kind: ProviderKind, configured: ConfiguredModel | None
 ) -> tuple[int | None, dict[str, int]]:
-    """Return the context of a call and the arguments that set it.
+    """Return the context of a call, as far as it is known, and the arguments that set it.
 
     Where the server takes the context with each call, another number than the loaded one makes it load the
     model again. So it is what is loaded, if that is enough; else the greatest of what was asked for,
@@ -161,7 +168,7 @@ def _call_context(
     calls. The default does not count here: what somebody loaded on purpose is left alone.
     """
     if kind.context_option is None:
-        return model.loaded_context if model.loaded_context is not None else question.context, {}
+        return model.loaded_context, {}
     wanted = max(question.context or 0, (configured and configured.num_ctx) or 0)
     if model.context is not None:
         wanted = min(wanted, model.context)

@@ -122,6 +122,10 @@ CATALOGUE: dict[str, Row] = {
         "{asked} tokens of context were asked for, and {model!r} can hold {native} at most.",
         ("hived resolve {endpoint}/{model} --context {native}", "hived status"),
     ),
+    "context.unsure": Row(
+        "It is not known whether {model!r} has a context of the {asked} tokens that were asked for.",
+        ("{load}", "hived status"),
+    ),
     "context.configured_exceeds": Row(
         "{origin} of the configuration fills {configured} tokens, and {model!r} has a context of {loaded}.",
         ("{restart}", "{load}", "hived resolve {name} --context {asked}", "hived status"),
