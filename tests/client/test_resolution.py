@@ -260,12 +260,35 @@ def test_alternatives_are_callable_and_the_likeliest_first() -> None:
         endpoint("c", "ollama", "llama3", state="down"),
         endpoint("d", "ollama", Model(name="llama3x", state="failed")),
     )
-    names = alternatives(WorldCatalogue(found), "Llama3")
+    names = alternatives(WorldCatalogue(found), Question(model="lab/Llama3"), "Llama3")
     assert names[0] == "b/llama3"
     assert set(names) == {"a/mistral", "a/llama-3.1-8b", "b/llama3"}
     assert all(isinstance(ask(found, name), Target) for name in names)
     assert no(found, "llama3").alternatives[0] == "b/llama3"
-    assert len(alternatives(WorldCatalogue(found), "x", 2)) == 2
+    assert len(alternatives(WorldCatalogue(found), Question(model="lab/x"), "x", 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered"),
+    [
+        ({}, {"lab/near", "lab/cloud", "lab/small", "gpu/far"}),
+        ({"private": True}, {"lab/near", "lab/small"}),
+        ({"private": "lan"}, {"lab/near", "lab/small", "gpu/far"}),
+        ({"context": 8192}, {"lab/near", "lab/cloud", "gpu/far"}),
+        ({"needs": ("tools",)}, {"lab/near", "lab/small", "gpu/far"}),
+    ],
+)
+def test_what_the_question_could_not_be_asked_of_is_no_alternative(
+    asked: dict[str, Any], offered: set[str]
+) -> None:
+    served = (
+        Model(name="near", context=8192, capabilities=("tools",)),
+        Model(name="cloud", locality="internet", capabilities=("completion",)),
+        Model(name="small", context=2048),
+    )
+    far = endpoint("gpu", "vllm", "far", url="http://10.0.0.7:8000", locality="lan", slot=1)
+    found = world(endpoint("lab", "ollama", *served), far)
+    assert set(no(found, "lab/missing", **asked).alternatives) == offered
 
 
 # Privacy

@@ -350,7 +350,7 @@ def _from_memory(view: View, asking: _Asking, *, opened: str | None = None) -> G
     host, port = address(found.api_base)
     why = yield Connect(host, port, asking.timeout)
     if why is not None:
-        return _not_there(catalogue, found, why), None, notes
+        return _not_there(catalogue, question, found, why), None, notes
     # Something accepts there. What it is, nobody has looked.
     found = msgspec.structs.replace(found, state="unknown")
     return found, None if view.running else view.age(found.endpoint), notes
@@ -440,7 +440,7 @@ def _goes_by(endpoint: Endpoint, folded: str) -> bool:
     return folded in (name.casefold() for name in (endpoint.name, *endpoint.aliases))
 
 
-def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
+def _not_there(catalogue: WorldCatalogue, question: Question, found: Target, why: str) -> Refusal:
     names = {head.name for head in catalogue.heads}
     if found.endpoint in names:
         endpoint = catalogue.endpoint(found.endpoint)
@@ -457,9 +457,8 @@ def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
         problem = refusal_of_state(down, kind, find(endpoint.models, found.name, endpoint.provider))
     else:
         problem = fault("server.unreachable", **(fault_fields(endpoint, kind) | {"why": why}))
-    others = tuple(
-        other for other in alternatives(catalogue, found.name) if not other.startswith(f"{found.endpoint}/")
-    )
+    callable_now = alternatives(catalogue, question, found.name)
+    others = tuple(other for other in callable_now if not other.startswith(f"{found.endpoint}/"))
     return Refusal(fault=problem, alternatives=others, endpoint=found.endpoint)
 
 

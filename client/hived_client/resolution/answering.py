@@ -89,7 +89,8 @@ def _judge(catalogue: Catalogue, endpoint: Endpoint, model: Model, question: Que
         or _needs(model, question, kind)
     )
     if obstacle is not None:
-        others = tuple(a for a in alternatives(catalogue, model.name) if a != f"{endpoint.name}/{model.name}")
+        found = alternatives(catalogue, question, model.name)
+        others = tuple(each for each in found if each != f"{endpoint.name}/{model.name}")
         return Refusal(fault=obstacle, alternatives=others, endpoint=endpoint.name)
     return target_for(endpoint, model, question, kind)
 

@@ -69,14 +69,19 @@ def _setting(endpoint: Endpoint) -> str:
     return ""
 
 
-def alternatives(catalogue: Catalogue, wanted: str, most: int = 5) -> tuple[str, ...]:
-    """Return models that can be called now, those that look most like the wanted one first."""
+def alternatives(
+    catalogue: Catalogue, question: Question, wanted: str | None = None, most: int = 5
+) -> tuple[str, ...]:
+    """Return models that the question could be asked of now, those that look most like the wanted one first.
+
+    ``wanted``: its name without a prefix, where that is known.
+    """
+    wanted = question.model if wanted is None else wanted
     callable_now = [
         f"{endpoint.name}/{model.name}"
         for endpoint in map(catalogue.endpoint, [head.name for head in catalogue.heads])
-        if endpoint.state in CALLABLE
         for model in endpoint.models or ()
-        if model.state not in ("failed", "downloading")
+        if _would_do(endpoint, model, question)
     ]
     # An exact name on another endpoint says more than any likeness.
     folded = wanted.casefold()
@@ -90,20 +95,20 @@ def alternatives(catalogue: Catalogue, wanted: str, most: int = 5) -> tuple[str,
 
 def unnamed(catalogue: Catalogue, question: Question) -> Refusal:
     """Answer a name without a prefix."""
-    likely = alternatives(catalogue, question.model)
-    return Refusal(fault=fault("model.unnamed", model=question.model), alternatives=likely)
+    problem = fault("model.unnamed", model=question.model)
+    return Refusal(fault=problem, alternatives=alternatives(catalogue, question))
 
 
 def nowhere(catalogue: Catalogue, question: Question, name: Name) -> Refusal:
     """Answer a prefix by which no endpoint goes."""
     if name.kind is not None:
         problem = fault("provider.nowhere", title=name.kind.title, start=name.kind.start)
-        return Refusal(fault=problem, alternatives=alternatives(catalogue, name.model))
+        return Refusal(fault=problem, alternatives=alternatives(catalogue, question, name.model))
 
     known = sorted({*(kind.name for kind in (*KINDS, *catalogue.kinds)), *prefixes(catalogue)})
     return Refusal(
         fault=fault("provider.unknown", prefix=name.prefix, known=", ".join(known)),
-        alternatives=alternatives(catalogue, question.model),
+        alternatives=alternatives(catalogue, question),
     )
 
 
@@ -131,7 +136,8 @@ def missing(catalogue: Catalogue, candidates: list[Candidate], name: Name, quest
                 pull=pull,
             )
     wanted = name.model if kind.registry is None else short_name(name.model, kind.registry)
-    return Refusal(fault=problem, alternatives=alternatives(catalogue, wanted), endpoint=endpoint.name)
+    others = alternatives(catalogue, question, wanted)
+    return Refusal(fault=problem, alternatives=others, endpoint=endpoint.name)
 
 
 def ambiguous(tied: list[Candidate], name: Name) -> Refusal:
@@ -155,11 +161,20 @@ def _elsewhere(catalogue: Catalogue, besides: set[str], name: Name, question: Qu
         model = find(endpoint.models, name.written, endpoint.provider) or find(
             endpoint.models, name.model, endpoint.provider
         )
-        if model is None or endpoint.state not in CALLABLE or model.state in ("failed", "downloading"):
-            continue
-        if distance(endpoint, model, question) is None:
+        if model is not None and _would_do(endpoint, model, question):
             return f"{endpoint.name}/{model.name}"
     return None
+
+
+def _would_do(endpoint: Endpoint, model: Model, question: Question) -> bool:
+    """Tell whether another model could be called now for the same question, as far as is known of it."""
+    if endpoint.state not in CALLABLE or model.state in ("failed", "downloading"):
+        return False
+    if distance(endpoint, model, question) is not None:
+        return False
+    if question.context is not None and model.context is not None and question.context > model.context:
+        return False
+    return model.capabilities is None or set(question.needs) <= set(model.capabilities)
 
 
 def _is_just_down(endpoint: Endpoint, kind: ProviderKind) -> bool:
