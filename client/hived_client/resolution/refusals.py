@@ -5,7 +5,7 @@ from __future__ import annotations
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
 from hived_client.resolution.question import Question, Refusal
 from hived_client.resolution.targets import kind_at
-from hived_client.vocabulary.faults import Fault, Value, fault, quoted
+from hived_client.vocabulary.faults import Fault, Value, configuration_file, fault, quoted
 from hived_client.vocabulary.kinds import KINDS, ProviderKind, address
 from hived_client.vocabulary.names import Name, find, is_name, near, short_name
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model
@@ -65,7 +65,7 @@ def _setting(endpoint: Endpoint) -> str:
     if endpoint.source == "environment":
         return f"export {endpoint.origin.partition(' ')[0]}=…"
     if endpoint.source == "configuration":
-        return f"set {endpoint.origin} in ~/.hive/configuration.json"
+        return f"set {endpoint.origin} in {configuration_file()}"
     return ""
 
 

@@ -44,7 +44,7 @@ COMMANDS = frozenset(
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-~")
 
-SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
+SETTING = "set providers.{endpoint}.api_base in {configuration}"
 """What helps where no command does: a line of the configuration, always in these words."""
 
 LOG = ("hived logs {server}", "less {log}")
@@ -59,11 +59,11 @@ CATALOGUE: dict[str, Row] = {
     ),
     "provider.unknown": Row(
         "No provider and no endpoint is called {prefix!r}; known are {known}.",
-        ("set providers.{prefix}.api_base in ~/.hive/configuration.json",),
+        ("set providers.{prefix}.api_base in {configuration}",),
     ),
     "provider.nowhere": Row(
         "No {title} server is known.",
-        ("{start}", "set providers.NAME.api_base in ~/.hive/configuration.json"),
+        ("{start}", "set providers.NAME.api_base in {configuration}"),
     ),
     "provider.plugin_broken": Row(
         "The plug-in {name!r} of {distribution} cannot be used: {why}.", ("pip show {distribution}",)
@@ -187,7 +187,7 @@ CATALOGUE: dict[str, Row] = {
     "server.failed": Row("{title} at {url} failed: {why}.", ("{restart}", "hived status")),
     "server.unauthorised": Row(
         "{title} at {url} wants a key, and {key_ref} holds none that it takes.",
-        ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in ~/.hive/configuration.json"),
+        ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in {configuration}"),
     ),
     "server.key_unset": Row(
         "{title} at {url} wants a key, and {variable} is not set where hived runs.",
@@ -210,7 +210,7 @@ CATALOGUE: dict[str, Row] = {
     ),
     "server.other_dialect": Row(
         "{url} is not {title}{seems}; it is used because the configuration says so.",
-        ("set providers.{endpoint}.like in ~/.hive/configuration.json",),
+        ("set providers.{endpoint}.like in {configuration}",),
     ),
     "server.malformed": Row(
         "{title} at {url} answered something that cannot be used: {why}.", ("{restart}", "curl -i {url}")
@@ -512,6 +512,14 @@ def fault(code: str, /, **fields: Value) -> Fault:
     )
 
 
+def configuration_file() -> str:
+    """Name the configuration as its user does: ``~/.hive`` unless ``HIVE_HOME`` says otherwise."""
+    import os
+
+    home = os.environ.get("HIVE_HOME")
+    return quoted(f"{home.rstrip('/')}/configuration.json") if home else "~/.hive/configuration.json"
+
+
 def system() -> str:
     """Name this system as the catalogue does: ``linux``, ``darwin`` or ``wsl``."""
     if sys.platform == "darwin":
@@ -550,6 +558,7 @@ def _hint(row: Row, fields: dict[str, Value]) -> str:
     words: dict[str, Value] = {
         name: value if name in COMMANDS else _word(value) for name, value in fields.items()
     }
+    words.setdefault("configuration", configuration_file())
     own = {"darwin": row.darwin, "wsl": row.wsl}.get(system(), ())
     for hint in (*own, *row.hints):
         try:
