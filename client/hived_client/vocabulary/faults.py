@@ -526,7 +526,9 @@ def system() -> str:
         return "darwin"
     import os
 
-    return "wsl" if "WSL_DISTRO_NAME" in os.environ else "linux"
+    from hived_client.vocabulary.wsl import wsl_of
+
+    return "wsl" if wsl_of(os.uname().release, os.environ) else "linux"
 
 
 class _Fields(dict[str, Value]):
