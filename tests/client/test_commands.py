@@ -36,6 +36,17 @@ def test_elsewhere_ollama_is_told_which_server_is_meant(
     assert there.pull == f"OLLAMA_HOST={pull} ollama pull {{model}}"
 
 
+@pytest.mark.parametrize("name", ["--trust-remote-code", "-x"])
+def test_no_command_is_made_of_a_name_that_would_be_an_option_of_it(name: str) -> None:
+    lacking = Model(name=name, capabilities=("completion",))
+    for provider in ("vllm", "llamacpp", "lm_studio"):
+        for state in ("ready", "down"):
+            found = world(endpoint("lab", provider, lacking, state=state))
+            no = answer(WorldCatalogue(found), Question(model=f"lab/{name}", needs=("tools",)))
+            assert isinstance(no, Refusal)
+            assert name not in no.fault.hint
+
+
 def test_no_braces_of_an_address_are_taken_for_a_field() -> None:
     assert commands_at(OLLAMA, "http://{x}:1", None).pull == ""
 

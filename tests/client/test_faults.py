@@ -137,6 +137,12 @@ def test_a_name_that_a_server_chose_stays_one_word_of_the_hint() -> None:
     assert fault("configuration.invalid", path="/a b/c.json").hint.endswith("'/a b/c.json'")
 
 
+def test_a_name_that_a_server_chose_is_no_option_and_no_home_folder() -> None:
+    option = "--trust-remote-code"
+    assert fault("start.unknown_model", title="vLLM", why="", model=option).hint == ""
+    assert fault("start.unknown_model", title="vLLM", why="", model="~root/x").hint == "hf download '~root/x'"
+
+
 def test_a_command_in_a_hint_is_not_quoted() -> None:
     assert fault("server.down", start="ollama serve --x 'a b'").hint == "ollama serve --x 'a b'"
 

@@ -14,8 +14,8 @@ import msgspec
 
 from hived_client.agent.dialects import plain, said_error
 from hived_client.errors import causes_of
-from hived_client.resolution import Target, commands_at, kind_or_common
-from hived_client.vocabulary.faults import Fault, Value, fault, quoted
+from hived_client.resolution import Target, command, commands_at, kind_or_common
+from hived_client.vocabulary.faults import Fault, Value, fault
 from hived_client.vocabulary.kinds import address, shown_url
 
 _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -155,7 +155,6 @@ def _words(text: str) -> str:
 
 def _fields(target: Target) -> dict[str, Value]:
     kind = commands_at(kind_or_common(target.provider, ()), target.api_base, target.locality)
-    model = quoted(target.name)
     is_here = bool(kind.start)
     return {
         "title": kind.title,
@@ -165,10 +164,10 @@ def _fields(target: Target) -> dict[str, Value]:
         "missing": "tools",
         "start": kind.start,
         "restart": "",
-        "load": kind.load.format(model=model, asked=2 * (target.context or 4096)),
-        "pull": kind.pull.format(model=model),
+        "load": command(kind.load, target.name, asked=2 * (target.context or 4096)),
+        "pull": command(kind.pull, target.name),
         "queue": _QUEUE.get(target.provider, "") if is_here else "",
-        "memory": _MEMORY.get(target.provider, "").format(model=model) if is_here else "",
+        "memory": command(_MEMORY.get(target.provider, ""), target.name) if is_here else "",
         "key_ref": target.key_ref or "the configuration",
         "variable": target.key_ref,
         "seems": "",

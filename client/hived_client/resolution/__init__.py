@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hived_client.resolution.answering import answer, concerned
 from hived_client.resolution.catalogue import Catalogue, Head, WorldCatalogue, prefixes
-from hived_client.resolution.commands import commands_at
+from hived_client.resolution.commands import command, commands_at
 from hived_client.resolution.configured import meant
 from hived_client.resolution.question import (
     LONGEST_NAME,
@@ -36,6 +36,7 @@ __all__ = [
     "alternatives",
     "answer",
     "bind",
+    "command",
     "commands_at",
     "concerned",
     "fault_fields",

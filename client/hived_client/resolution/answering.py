@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
+from hived_client.resolution.commands import command
 from hived_client.resolution.question import Answer, Question, Refusal
 from hived_client.resolution.refusals import (
     alternatives,
@@ -14,7 +15,7 @@ from hived_client.resolution.refusals import (
     unnamed,
 )
 from hived_client.resolution.targets import kind_at, restart_with, target_for
-from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import ProviderKind, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, parse
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Model
@@ -136,7 +137,7 @@ def _context(endpoint: Endpoint, model: Model, question: Question, kind: Provide
             model=model.name,
             loaded=model.loaded_context,
             restart=restart_with(endpoint, asked),
-            load=kind.load.format(model=quoted(model.name), asked=asked),
+            load=command(kind.load, model.name, asked=asked),
         )
     if model.context is not None and asked > model.context:
         return fault(
@@ -155,5 +156,5 @@ def _needs(model: Model, question: Question, kind: ProviderKind) -> Fault | None
     lacking = [need for need in question.needs if need not in model.capabilities]
     if not lacking:
         return None
-    tools = kind.tools.format(model=quoted(model.name)) if "tools" in lacking else ""
+    tools = command(kind.tools, model.name) if "tools" in lacking else ""
     return fault("model.lacks", model=model.name, missing=", ".join(lacking), tools=tools or None)

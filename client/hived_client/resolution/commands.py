@@ -18,6 +18,11 @@ _ANYWHERE = ("pull", "placement")
 """Those that ask a server to do something, where they can be told which one."""
 
 
+def command(template: str, model: str, **more: str | int | None) -> str:
+    """Fill in the name of a model. Empty where there is no command, or the name would be an option of it."""
+    return "" if model.startswith("-") else template.format(model=quoted(model), **more)
+
+
 def commands_at(kind: ProviderKind, url: str, locality: Locality | None) -> ProviderKind:
     """Return a kind's row with the commands that act on its server at this address, as they have to be."""
     host, port = address(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
+from hived_client.resolution.commands import command
 from hived_client.resolution.question import Question, Refusal
 from hived_client.resolution.targets import kind_at
 from hived_client.vocabulary.faults import Fault, Value, configuration_file, fault, quoted
@@ -122,7 +123,7 @@ def missing(catalogue: Catalogue, candidates: list[Candidate], name: Name, quest
         problem = fault("model.unverified", endpoint=endpoint.name, model=name.model)
     else:
         fetchable = kind.registry is None or is_name(name.model, kind.registry)
-        pull = kind.pull.format(model=quoted(name.model)) if fetchable else ""
+        pull = command(kind.pull, name.model) if fetchable else ""
         other = _elsewhere(catalogue, {c.endpoint.name for c in candidates}, name, question)
         if other is None:
             problem = fault("model.unknown", endpoint=endpoint.name, model=name.model, pull=pull)
@@ -194,5 +195,5 @@ def _starting_with(endpoint: Endpoint, kind: ProviderKind, model: Model) -> dict
     if "{file}" in kind.start_model and model.file is None:
         return fields
     port = address(endpoint.url)[1]
-    start = kind.start_model.format(model=quoted(model.name), file=quoted(model.file or ""), port=port)
-    return fields | {"start": start}
+    start = command(kind.start_model, model.name, file=quoted(model.file or ""), port=port)
+    return fields | {"start": start} if start else fields

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from hived_client.resolution.commands import commands_at
+from hived_client.resolution.commands import command, commands_at
 from hived_client.resolution.configured import configured_for
 from hived_client.resolution.question import Question, Target
 from hived_client.vocabulary.advisories import vulnerable
-from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named, root_url
 from hived_client.vocabulary.world import ConfiguredModel, Endpoint, Model
 
@@ -119,14 +119,15 @@ def _warnings(
 
 def _unsure(model: Model, question: Question, kind: ProviderKind) -> Fault:
     if question.needs == ("tools",) and kind.tools:
-        command = kind.tools.format(model=quoted(model.name))
-        return fault("model.tools_unsure", model=model.name, title=kind.title, tools=command)
+        tools = command(kind.tools, model.name)
+        return fault("model.tools_unsure", model=model.name, title=kind.title, tools=tools)
     return fault("model.unsure", model=model.name, missing=", ".join(question.needs))
 
 
 def _context_unsure(model: Model, question: Question, kind: ProviderKind) -> Fault:
-    load = kind.load.format(model=quoted(model.name), asked=question.context)
-    return fault("context.unsure", model=model.name, asked=question.context, load=load)
+    asked = question.context
+    load = command(kind.load, model.name, asked=asked)
+    return fault("context.unsure", model=model.name, asked=asked, load=load)
 
 
 def _too_little(
@@ -144,7 +145,7 @@ def _too_little(
         loaded=context,
         asked=asked,
         restart=restart_with(endpoint, asked) if larger else None,
-        load=kind.load.format(model=quoted(model.name), asked=asked) if kind.load and larger else None,
+        load=command(kind.load, model.name, asked=asked) if larger else None,
         name=f"{endpoint.name}/{model.name}" if kind.context_option and larger else None,
     )
 

@@ -1,8 +1,8 @@
 """Everything that can be wrong, as data: a stable code, one sentence, and the command that mends it.
 
-A row of the catalogue is a code, a sentence and hints by system. The sentence and the hints are
-filled from the fields that the finder of the fault knows; a hint that needs a field which is not
-known falls back to the row's general one. A code is never reused for another meaning.
+A row of the catalogue is a code, a sentence and hints by system. The sentence and the hints are filled from
+the fields that the finder of the fault knows. A hint that needs a field which is not known, or which a
+program would take for an option, gives way to the row's next. A code is never reused for another meaning.
 """
 
 from __future__ import annotations
@@ -549,7 +549,8 @@ class _Unknown(str):
 
 def quoted(text: str) -> str:
     """Quote a text as one word of a shell: a server chooses its models' names, and hints are pasted."""
-    return text if text and _PLAIN.issuperset(text) else "'" + text.replace("'", "'\"'\"'") + "'"
+    is_plain = text and _PLAIN.issuperset(text) and not text.startswith("~")
+    return text if is_plain else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def _word(value: Value) -> Value:
@@ -558,7 +559,9 @@ def _word(value: Value) -> Value:
 
 def _hint(row: Row, fields: dict[str, Value]) -> str:
     words: dict[str, Value] = {
-        name: value if name in COMMANDS else _word(value) for name, value in fields.items()
+        name: value if name in COMMANDS else _word(value)
+        for name, value in fields.items()
+        if name in COMMANDS or not (isinstance(value, str) and value.startswith("-"))
     }
     words.setdefault("configuration", configuration_file())
     own = {"darwin": row.darwin, "wsl": row.wsl}.get(system(), ())
