@@ -517,3 +517,12 @@ def test_what_no_question_can_be_is_refused_with_its_reason(model: Any, context:
     with pytest.raises(Refused) as error:
         Question.of(model, context=context, needs=(), private=False)
     assert error.value.code == "question.invalid"
+
+
+@pytest.mark.parametrize("private", [0, 1, None, "", "LAN", "device", ["lan"]])
+def test_what_is_neither_private_nor_not_is_refused(private: Any) -> None:
+    with pytest.raises(Refused) as error:
+        Question.of("a/b", context=None, needs=(), private=private)
+    assert error.value.code == "question.invalid"
+    for fine in (True, False, "lan"):
+        assert Question.of("a/b", context=None, needs=(), private=fine).private is fine
