@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from hived.decisions.addresses import place
-from hived_client.resolution import command, meant
+from hived_client.resolution import meant
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind
+from hived_client.vocabulary.kinds import ProviderKind, command
 from hived_client.vocabulary.names import undouble
 from hived_client.vocabulary.world import CALLABLE, ConfiguredModel, Endpoint
 

@@ -36,9 +36,8 @@ from hived.providers.disk_lm_studio import (
     studio_folder,
 )
 from hived.providers.fields import inner, is_object, items, text, texts
-from hived_client.resolution import command
 from hived_client.vocabulary.faults import Fault, Value, fault
-from hived_client.vocabulary.kinds import LM_STUDIO
+from hived_client.vocabulary.kinds import LM_STUDIO, command
 
 DISK_TIMEOUT = 0.5
 """Seconds for what the disk has to say; a disk that hangs must not hold up a look."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hived_client.resolution import Question, Refusal, WorldCatalogue, answer, commands_at
-from hived_client.vocabulary.kinds import OLLAMA, VLLM
+from hived_client.resolution import Question, Refusal, WorldCatalogue, answer
+from hived_client.vocabulary.kinds import OLLAMA, VLLM, commands_at
 from hived_client.vocabulary.world import Locality, Model
 from tests.client.worlds import endpoint, world
 

@@ -14,9 +14,9 @@ import msgspec
 
 from hived_client.agent.dialects import plain, said_error
 from hived_client.errors import causes_of
-from hived_client.resolution import Target, command, commands_at, kind_or_common
+from hived_client.resolution import Target, kind_or_common
 from hived_client.vocabulary.faults import Fault, Value, fault
-from hived_client.vocabulary.kinds import address, shown_url
+from hived_client.vocabulary.kinds import address, command, commands_at, shown_url
 
 _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern, re.IGNORECASE))

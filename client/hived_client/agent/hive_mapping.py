@@ -16,10 +16,17 @@ from typing import Any
 import msgspec
 
 from hived_client.errors import HivedError, NotReady
-from hived_client.resolution import Question, Target, commands_at, kind_or_common, prefixes, target_for
+from hived_client.resolution import Question, Target, kind_or_common, prefixes, target_for
 from hived_client.resolution.catalogue import WorldCatalogue
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, address, kind_of_prefix, root_url, shown_url
+from hived_client.vocabulary.kinds import (
+    ProviderKind,
+    address,
+    commands_at,
+    kind_of_prefix,
+    root_url,
+    shown_url,
+)
 from hived_client.vocabulary.names import parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
 

@@ -31,7 +31,6 @@ from hived_client.resolution import (
     alternatives,
     answer,
     bind,
-    commands_at,
     fault_fields,
     kind_at,
     kind_or_common,
@@ -40,7 +39,14 @@ from hived_client.resolution import (
     target_for,
 )
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, address, kind_named, kind_of_prefix, root_url
+from hived_client.vocabulary.kinds import (
+    ProviderKind,
+    address,
+    commands_at,
+    kind_named,
+    kind_of_prefix,
+    root_url,
+)
 from hived_client.vocabulary.names import find, parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, State, World
 

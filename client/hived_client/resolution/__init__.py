@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from hived_client.resolution.answering import answer, concerned
 from hived_client.resolution.catalogue import Catalogue, Head, WorldCatalogue, prefixes
-from hived_client.resolution.commands import command, commands_at
 from hived_client.resolution.configured import meant
 from hived_client.resolution.question import (
     LONGEST_NAME,
@@ -36,8 +35,6 @@ __all__ = [
     "alternatives",
     "answer",
     "bind",
-    "command",
-    "commands_at",
     "concerned",
     "fault_fields",
     "kind_at",

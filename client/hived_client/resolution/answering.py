@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
-from hived_client.resolution.commands import command
 from hived_client.resolution.question import Answer, Question, Refusal
 from hived_client.resolution.refusals import (
     alternatives,
@@ -16,7 +15,7 @@ from hived_client.resolution.refusals import (
 )
 from hived_client.resolution.targets import kind_at, restart_with, target_for
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, kind_named, root_url
+from hived_client.vocabulary.kinds import ProviderKind, command, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, parse
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Model
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
-from hived_client.resolution.commands import command
 from hived_client.resolution.question import Question, Refusal
 from hived_client.resolution.targets import kind_at
 from hived_client.vocabulary.faults import Fault, Value, configuration_file, fault, quoted
-from hived_client.vocabulary.kinds import KINDS, ProviderKind, address
+from hived_client.vocabulary.kinds import KINDS, ProviderKind, address, command
 from hived_client.vocabulary.names import Name, find, is_name, near, short_name
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from hived_client.resolution.commands import command, commands_at
 from hived_client.resolution.configured import configured_for
 from hived_client.resolution.question import Question, Target
 from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named, root_url
+from hived_client.vocabulary.kinds import ProviderKind, api_base, command, commands_at, kind_named, root_url
 from hived_client.vocabulary.world import ConfiguredModel, Endpoint, Model
 
 DEFAULT_CONTEXT = 16_384
