@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 
-from hived.decisions.addresses import BadAddress, locality_of, read_url
+from hived.decisions.addresses import BadAddress, read_url
 from hived.decisions.configured import Configured
 from hived.decisions.expected import Given
 from hived.decisions.unspecified import is_to_listen
 from hived_client.resolution import LONGEST_NAME, MOST_CONTEXT
 from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, ProviderKind, kind_of_prefix
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import ConfiguredModel
 
 SECTIONS = ("llm", "worker_llm", "vision_fallback")

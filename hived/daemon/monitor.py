@@ -21,12 +21,13 @@ from hived.daemon.store import Store
 from hived.daemon.surroundings import Place, Surroundings
 from hived.daemon.watching import ProcessWatch
 from hived.decisions.absence import other_loopbacks, shown_address
-from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.addresses import host_and_port
 from hived.decisions.cadence import Plan, backoff, plan
 from hived.decisions.outcomes import Circumstances, Locked, NoAnswer, Observation, Outcome
 from hived.decisions.transitions import observe, same_place, shelve
 from hived.providers.base import Probe
 from hived_client.vocabulary.kinds import kind_named
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model
 
 KNOCK_TIMEOUT = 1.0

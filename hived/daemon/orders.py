@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import msgspec
 
 from hived.daemon.servers import Servers, again, lives
-from hived.decisions.addresses import host_and_port, locality_of, place
+from hived.decisions.addresses import host_and_port, place
 from hived.machine.recipes import Recipe, Wanted
 from hived.machine.records import Started, is_name
 from hived_client.doors.wire import StartParams
 from hived_client.errors import Refused
 from hived_client.vocabulary.faults import fault, quoted
 from hived_client.vocabulary.kinds import LLAMACPP, ProviderKind, kind_of_prefix
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.names import find
 from hived_client.vocabulary.world import GUESSED, Endpoint, World
 

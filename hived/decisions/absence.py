@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.addresses import host_and_port
 from hived.decisions.outcomes import Circumstances, Inside
-from hived_client.vocabulary.faults import Fault, Value, fault
+from hived_client.vocabulary.faults import Fault, Value, configuration_file, fault
 from hived_client.vocabulary.kinds import ProviderKind
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import Endpoint
 
 _PLACES: Mapping[Inside, tuple[str, str]] = {
@@ -101,4 +102,4 @@ def _point_to(endpoint: Endpoint, url: str) -> str:
     """Say how the endpoint is given another address, there where it was given this one."""
     if endpoint.source == "environment" and endpoint.origin.isidentifier():
         return f"export {endpoint.origin}={url}"
-    return f"set providers.{endpoint.name}.api_base in ~/.hive/configuration.json to {url}"
+    return f"set providers.{endpoint.name}.api_base in {configuration_file()} to {url}"

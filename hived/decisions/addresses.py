@@ -1,4 +1,4 @@
-"""What a server's address says: where it is, and whether two of them are the same place. Pure."""
+"""What a server's address says as a user wrote it, and whether two of them are the same place. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from hived_client.vocabulary.kinds import root_url
-from hived_client.vocabulary.world import Locality
-
-_NEAR_NAMES = ("local", "lan", "internal", "home.arpa")
 
 
 class BadAddress(ValueError):
@@ -61,25 +58,6 @@ def host_and_port(url: str) -> tuple[str, int]:
     """Return the host (without brackets) and the port of a URL."""
     parts = urlsplit(url)
     return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def locality_of(url: str) -> Locality | None:
-    """Return where a server is, as far as its address alone tells; a name that could be anywhere is None."""
-    host, _ = host_and_port(url)
-    if host == "localhost" or host.endswith(".localhost"):
-        return "device"
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return "lan" if host.endswith(tuple(f".{name}" for name in _NEAR_NAMES)) else None
-    if address.is_loopback:
-        return "device"
-    return "lan" if address.is_private or address.is_link_local else "internet"
-
-
-def may_have_key(url: str) -> bool:
-    """Tell whether a key may be sent there: never in the clear to where it may leave this network."""
-    return url.startswith("https:") or locality_of(url) in ("device", "lan")
 
 
 def place(url: str) -> tuple[str, int, str]:

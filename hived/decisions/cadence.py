@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from hived.decisions.addresses import locality_of
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint
 
 AT_REST = 15.0

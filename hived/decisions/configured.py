@@ -8,8 +8,8 @@ import msgspec
 
 from hived.decisions.addresses import place
 from hived_client.resolution import meant
-from hived_client.vocabulary.faults import Fault, fault, quoted
-from hived_client.vocabulary.kinds import ProviderKind
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import ProviderKind, command
 from hived_client.vocabulary.names import undouble
 from hived_client.vocabulary.world import CALLABLE, ConfiguredModel, Endpoint
 
@@ -60,7 +60,7 @@ def missing_models(endpoint: Endpoint, kind: ProviderKind) -> Iterator[Fault]:
         name = undouble(each.model, kind.prefixes)
         if name not in told:
             told.add(name)
-            pull = kind.pull.format(model=quoted(name)) if kind.pull else None
+            pull = command(kind.pull, name)
             yield fault("model.unknown", endpoint=endpoint.name, model=name, pull=pull)
 
 

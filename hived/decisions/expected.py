@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hived.decisions.addresses import locality_of, place
+from hived.decisions.addresses import place
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import KINDS, OPENAI_COMPATIBLE, ProviderKind, kind_of_prefix
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import SLOTS, Endpoint, Process, Source
 
 Place = tuple[str, int, str]

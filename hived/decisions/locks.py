@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hived.decisions.addresses import may_have_key
 from hived.decisions.outcomes import Circumstances
 from hived_client.vocabulary.faults import Fault, Value, fault
+from hived_client.vocabulary.localities import may_have_key
 from hived_client.vocabulary.world import Daemon, Endpoint
 
 # It takes the variable as it is set where the command is given, into a file that only the service reads.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hived.decisions.addresses import locality_of
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import Endpoint
 
 

@@ -12,17 +12,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hived.decisions.absence import why_down
-from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.addresses import host_and_port
 from hived.decisions.configured import is_in_use, missing_models
 from hived.decisions.hardware import is_news
 from hived.decisions.locks import locked
 from hived.decisions.outcomes import Circumstances, Heard, Locked, NoAnswer, Observation, Stranger
 from hived.decisions.servers_word import known_hardware, on_cpu
-from hived_client.resolution import fault_fields
+from hived_client.resolution import fault_fields, kind_at
 from hived_client.vocabulary.advisories import vulnerable
 from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.hardware import Hardware
-from hived_client.vocabulary.kinds import ProviderKind, kind_named
+from hived_client.vocabulary.kinds import ProviderKind
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import (
     CALLABLE,
     GUESSED,
@@ -366,10 +367,4 @@ def _next(world: World, **changed: object) -> World:
 
 
 def _kind(world: World, endpoint: Endpoint) -> ProviderKind:
-    return kind_named(endpoint.provider, world.kinds) or ProviderKind(
-        name=endpoint.provider,
-        title=endpoint.provider,
-        prefixes=(endpoint.provider,),
-        litellm="openai",
-        api_path="/v1",
-    )
+    return kind_at(endpoint, world.kinds)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from hived.decisions.outcomes import Inside
+from hived_client.vocabulary.wsl import wsl_of
 
 _CGROUP = re.compile(r"docker|kubepods|containerd|/lxc|libpod|garden")
 _SHARED = frozenset({"flatpak", "snap", "toolbox", "distrobox"})
@@ -36,8 +37,7 @@ def look_inside(environment: Mapping[str, str], root: str = "/") -> Inside | Non
     if exists(".dockerenv") or named or exists("run/systemd/container") or _CGROUP.search(groups):
         return "docker"
     kernel = _text(os.path.join(root, "proc/version"))
-    # WSL 1 ("…-Microsoft") shares the network of Windows.
-    if ("WSL_DISTRO_NAME" in environment and "-Microsoft" not in kernel) or "microsoft-standard" in kernel:
+    if wsl_of(kernel, environment) == "2":  # WSL 1 shares the network of Windows
         return None if exists("sys/class/net/loopback0") else "wsl"
     return None
 

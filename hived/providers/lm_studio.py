@@ -24,7 +24,7 @@ from typing import Literal
 import anyio
 import msgspec
 
-from hived.decisions.addresses import host_and_port, locality_of
+from hived.decisions.addresses import host_and_port
 from hived.decisions.outcomes import Heard, Locked, NoAnswer, Outcome
 from hived.providers.fields import count, inner, is_object, items, text, texts
 from hived.providers.fingerprint import openai_models
@@ -34,6 +34,7 @@ from hived.providers.ladder import identify_stranger
 from hived.providers.lm_studio_places import Here, Places, unplaced
 from hived.providers.reach import key_for, timeout_for
 from hived.providers.watching import watch_folders
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import GUESSED, Endpoint, Model
 
 Level = Literal["v1", "v0", "openai"]

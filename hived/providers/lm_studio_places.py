@@ -36,8 +36,8 @@ from hived.providers.disk_lm_studio import (
     studio_folder,
 )
 from hived.providers.fields import inner, is_object, items, text, texts
-from hived_client.vocabulary.faults import Fault, Value, fault, quoted
-from hived_client.vocabulary.kinds import LM_STUDIO
+from hived_client.vocabulary.faults import Fault, Value, fault
+from hived_client.vocabulary.kinds import LM_STUDIO, command
 
 DISK_TIMEOUT = 0.5
 """Seconds for what the disk has to say; a disk that hangs must not hold up a look."""
@@ -148,7 +148,7 @@ def unplaced(model: str, names: Iterable[str], size: int | None, here: Here) -> 
     elif _has(here, names, size):
         return None
     else:
-        pull = LM_STUDIO.pull.format(model=quoted(model))
+        pull = command(LM_STUDIO.pull, model)
         fields |= {"why": "it is not in the models folder of this device", "pull": pull}
     return fault("model.maybe_linked", **fields)
 

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from hived.decisions.addresses import locality_of
 from hived.decisions.outcomes import Heard, NoAnswer, Outcome, Stranger
 from hived.providers.disk_ollama import manifest_folders
 from hived.providers.fields import count, inner, is_object, items, text
@@ -40,6 +39,7 @@ from hived.providers.ollama_words import (
 )
 from hived.providers.reach import timeout_for
 from hived.providers.watching import watch_folders
+from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import Endpoint, Model
 
 GREETING = b"Ollama is running"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hived.decisions.addresses import locality_of, may_have_key
 from hived.providers.http import FAR_TIMEOUT, LOOK_TIMEOUT
+from hived_client.vocabulary.localities import locality_of, may_have_key
 from hived_client.vocabulary.world import Endpoint
 
 

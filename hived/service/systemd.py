@@ -19,6 +19,7 @@ from hived_client.doors.service import user_runtime
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.services import Supervision, own_unit_folders, quoted_setting, unit_name
+from hived_client.vocabulary.wsl import wsl_of
 
 SYSTEMD = "systemd"
 
@@ -135,7 +136,7 @@ class Systemd:
         version = f"{self._root}/proc/sys/kernel/osrelease"
         try:
             with open(version) as file:
-                if "microsoft" in file.read(200).lower():
+                if wsl_of(file.read(200), {}):
                     return "this is WSL, which runs it only where /etc/wsl.conf says so"
         except OSError:
             pass

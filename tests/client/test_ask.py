@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hived_client.doors.ask import REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, ask
+from hived_client.doors.ask import MOMENT, REFUSED, Ask, Connect, Ensure, Options, Resolved, Step, ask
 from hived_client.doors.files import Files
 from hived_client.doors.paths import Places
 from hived_client.doors.since_boot import since_boot_ns
@@ -16,7 +16,7 @@ from hived_client.resolution import Question, Refusal, Target
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import ProviderKind, address
 from hived_client.vocabulary.world import Model, World
-from tests.client.publishing import publish, write_beat, write_snapshot, young
+from tests.client.publishing import listening, publish, write_beat, write_snapshot, young
 from tests.client.worlds import STATES, endpoint, world
 
 LAB = endpoint("lab", "vllm", "x", url="http://127.0.0.1:8000")
@@ -31,18 +31,23 @@ def given(
     model: str = "lab/x",
     private: bool | str = False,
     environment: dict[str, str] | None = None,
+    pace: float = 0.0,
     **options: Any,
 ) -> tuple[Target | HivedError, list[Step]]:
-    """Play a question to its end: each step gets the next word of the script."""
+    """Play a question to its end: each step gets the next word of the script.
+
+    Each takes ``pace`` seconds, but no longer than it may.
+    """
     steps: list[Step] = []
     words = list(script)
-    generator = ask(
-        Files(where), Question(model=model, private=private), Options(**options), environment or {}
-    )
+    now = 0.0
+    question = Question(model=model, private=private)
+    generator = ask(Files(where), question, Options(**options), environment or {}, lambda: now)
     try:
         step = next(generator)
         while True:
             steps.append(step)
+            now += min(pace, step.timeout)
             word = words.pop(0)
             if callable(word):
                 word = word()
@@ -150,6 +155,18 @@ def test_old_facts_of_a_daemon_that_does_not_answer_are_called_old(where: Places
     assert target.age == pytest.approx(60.0, abs=1.0)
 
 
+@pytest.mark.parametrize("private", [True, "lan"])
+def test_old_facts_of_a_daemon_that_does_not_answer_are_no_answer_to_a_private_question(
+    where: Places, private: bool | str
+) -> None:
+    publish(where, WORLD, slots=young(1, 600.0))
+    error, _ = given(where, SLOW, private=private)
+    assert isinstance(error, NotReady)
+    assert (error.code, error.hint) == ("model.unwatched", "hived doctor")
+    publish(where, WORLD, slots=young(1, 1.0))
+    assert warned(given(where, SLOW, private=private, fresh=True)[0]) == ["daemon.unresponsive"]
+
+
 def test_a_no_of_a_daemon_that_does_not_answer_is_the_files_no(where: Places) -> None:
     publish(where, WORLD)
     error, _ = given(where, SLOW, model="lab/z")
@@ -192,6 +209,15 @@ def test_a_daemon_that_ended_while_it_was_asked_is_no_daemon(where: Places) -> N
     target, steps = given(where, broken, None, model="lab/new")
     assert kinds(steps) == ["Ask", "Connect"]
     assert warned(target) == ["daemon.absent", "model.unverified"]
+
+
+def test_where_a_daemon_has_only_just_taken_over_nobody_knows_what_is_private(where: Places) -> None:
+    publish(where, world(msgspec.structs.replace(LAB, state="down")))
+    broken = Unavailable(fault("protocol.broken", why="it was closed"))
+    with listening(where.socket):
+        error, steps = given(where, broken, private=True)
+    assert isinstance(error, HivedError)
+    assert (error.code, kinds(steps)) == ("model.unwatched", ["Ask"])
 
 
 def test_a_refusal_of_a_daemon_without_a_snapshot_is_ours_to_raise(where: Places) -> None:
@@ -370,6 +396,15 @@ def test_who_has_the_key_is_not_refused_when_hived_has_ended_either(where: Place
     assert warned(target) == ["daemon.absent"]
 
 
+def test_who_has_the_key_does_not_know_either_where_the_model_of_a_daemon_that_has_just_ended_runs(
+    where: Places,
+) -> None:
+    publish(where, world(LOCKED))
+    error, steps = given(where, GONE, environment=KEYED, private=True)
+    assert isinstance(error, NotReady)
+    assert (error.code, kinds(steps)) == ("model.unwatched", ["Ask"])
+
+
 @pytest.mark.parametrize("state", ["loading", "downloading", "failed"])
 def test_what_a_dead_daemon_last_saw_of_a_load_does_not_last_for_ever(where: Places, state: Any) -> None:
     old = endpoint("lab", "vllm", "x", state="ready")
@@ -479,6 +514,30 @@ def test_verify_connects_once_before_it_says_yes(where: Places, why: str, code: 
     assert error.code == code
 
 
+def test_all_steps_of_a_question_together_have_its_time_and_the_last_a_moment(where: Places) -> None:
+    publish(where, WORLD, slots=young(1, 60.0))
+    _, steps = given(where, YES, None, verify=True, timeout=1.0, pace=0.75)
+    assert [step.timeout for step in steps] == [1.0, 0.25]
+    _, steps = given(where, YES, None, verify=True, timeout=1.0, pace=9.0)
+    assert [step.timeout for step in steps] == [1.0, MOMENT]
+
+
+def test_what_is_started_has_its_time_once(where: Places) -> None:
+    publish(where, world(msgspec.structs.replace(LAB, state="down", slot=0)))
+    down = Resolved(generation=2, refusal=Refusal(fault=fault("server.down"), endpoint="lab"))
+    _, steps = given(
+        where, GONE, None, down, None, YES, None, start=True, verify=True, timeout=5.0, patience=5.0, pace=1.0
+    )
+    assert [(type(step).__name__, step.timeout) for step in steps] == [
+        ("Ask", 5.0),
+        ("Ensure", 4.0),
+        ("Ask", 3.0),
+        ("Start", 2.0),
+        ("Ask", 1.0),
+        ("Connect", MOMENT),
+    ]
+
+
 def test_verify_names_a_server_of_a_plug_in_by_its_row(where: Places) -> None:
     names: dict[str, Any] = {"name": "toy", "title": "Toy Server", "prefixes": ("toy",)}
     row = ProviderKind(**names, litellm="openai", api_path="/toys", start="toy serve")
@@ -501,12 +560,32 @@ def test_a_key_comes_from_the_callers_environment_alone(
     target, _ = given(where)
     assert isinstance(target, Target)
     assert target.api_key == "sk-no-key-required"
-    theirs = msgspec.structs.replace(THEIRS, key_ref="LAB_KEY")
+    theirs = msgspec.structs.replace(THEIRS, api_base="http://10.0.0.7/v1", key_ref="LAB_KEY")
     target, _ = given(
         where, Resolved(generation=1, target=theirs), environment={"LAB_KEY": "sk-secret"}, fresh=True
     )
     assert isinstance(target, Target)
     assert target.api_key == "sk-secret"
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("http://127.0.0.1:4000", True),
+        ("http://10.0.0.7:4000", True),
+        ("https://gateway.example", True),
+        ("http://8.8.8.8:4000", False),
+        ("http://gateway.example", False),
+    ],
+)
+def test_a_key_is_not_handed_out_for_a_call_in_the_clear_to_the_internet(
+    where: Places, url: str, sent: bool
+) -> None:
+    publish(where, world(endpoint("gw", "openai_compatible", "x", url=url, key_ref="GW_KEY", locality=None)))
+    target, _ = given(where, model="gw/x", environment={"GW_KEY": "sk-secret"})
+    assert isinstance(target, Target)
+    assert (target.api_key == "sk-secret") is (target.key_ref == "GW_KEY") is sent
+    assert warned(target) == ([] if sent else ["server.key_withheld"])
 
 
 def test_what_one_caller_does_with_an_answer_does_not_reach_the_next(where: Places) -> None:
@@ -561,7 +640,22 @@ def test_a_proxy_that_takes_the_call_is_told_with_the_answer_and_once(where: Pla
         target = end.value.value
         assert warned(target) == ["proxy.hijacks"]
         assert "secret" not in repr(msgspec.structs.asdict(target))
+    assert warned(given(where, environment=environment, direct=True)[0]) == []
     steps = ask(Files(where), Question(model="lab/x"), Options(), environment | {"NO_PROXY": "127.0.0.1"})
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert warned(end.value.value) == []
+
+
+@pytest.mark.parametrize("private", [True, "lan"])
+def test_a_private_question_is_refused_where_a_proxy_takes_the_call(
+    where: Places, private: bool | str
+) -> None:
+    publish(where, WORLD)
+    environment = {"HTTP_PROXY": "http://proxy:1"}
+    error, _ = given(where, private=private, environment=environment)
+    assert isinstance(error, NotReady)
+    assert (error.code, error.hint) == ("proxy.hijacks", "export NO_PROXY=localhost,127.0.0.1,::1")
+    kept = environment | {"NO_PROXY": "127.0.0.1"}
+    for options in ({"environment": kept}, {"environment": environment, "direct": True}):
+        assert warned(given(where, private=private, **options)[0]) == []

@@ -148,7 +148,7 @@ def test_the_very_same_model_elsewhere_is_told_where_it_may_be_used() -> None:
 
 FILE = Model(name="x", file="/models/my x.gguf")
 STARTS: list[tuple[str, Model, str]] = [
-    ("ollama", Model(name="x"), "ollama serve"),
+    ("ollama", Model(name="x"), "OLLAMA_HOST=127.0.0.1:8080 ollama serve"),
     ("llamacpp", FILE, "hived start llamacpp --model '/models/my x.gguf'"),
     ("llamacpp", Model(name="x"), "hived start llamacpp --model FILE.gguf"),
     ("vllm", Model(name="x"), "vllm serve x --host 127.0.0.1 --port 8080"),
@@ -193,7 +193,7 @@ def test_a_part_on_the_processor_is_told(offload: float | None, share: str | Non
     target = yes(world(endpoint("lab", "ollama", Model(name="x", offload=offload))))
     told = [w for w in target.warnings if w.code == "model.partly_on_cpu"]
     assert [w.fields["share"] for w in told] == ([] if share is None else [share])
-    assert all(w.hint == "ollama ps" for w in told)
+    assert all(w.hint == "OLLAMA_HOST=127.0.0.1:8080 ollama ps" for w in told)
 
 
 def test_a_model_without_tools_comes_with_the_command_that_gives_them() -> None:

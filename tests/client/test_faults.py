@@ -106,7 +106,7 @@ PROGRAMS = frozenset(
 )
 """What a hint may begin with: programs that the reader has, or has just been told of, and ``export``."""
 
-SETTING = re.compile(r"set [\w.{}]+ in ~/\.hive/configuration\.json")
+SETTING = re.compile(r"set [\w.{}]+ in {configuration}")
 """What a hint says where no command helps: a place in the configuration, always in these words."""
 
 
@@ -116,6 +116,13 @@ def test_every_hint_is_a_command_or_a_place_in_the_configuration() -> None:
             fields = fields_of(hint)
             is_command = bool(fields & COMMANDS) and hint == "{" + next(iter(fields), "") + "}"
             assert is_command or SETTING.fullmatch(hint) or hint.split()[0] in PROGRAMS, hint
+
+
+def test_the_configuration_of_a_hint_is_the_one_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HIVE_HOME", raising=False)
+    assert fault("provider.unknown", prefix="lab").hint.endswith(" in ~/.hive/configuration.json")
+    monkeypatch.setenv("HIVE_HOME", "/srv/another home/")
+    assert fault("provider.unknown", prefix="lab").hint.endswith(" in '/srv/another home/configuration.json'")
 
 
 def test_a_code_that_is_not_in_the_catalogue_is_a_mistake_of_ours() -> None:
@@ -128,6 +135,12 @@ def test_a_name_that_a_server_chose_stays_one_word_of_the_hint() -> None:
     hint = fault("model.ambiguous", model="x", endpoints="a, b", first=nasty).hint
     assert shlex.split(hint) == ["hived", "resolve", nasty]
     assert fault("configuration.invalid", path="/a b/c.json").hint.endswith("'/a b/c.json'")
+
+
+def test_a_name_that_a_server_chose_is_no_option_and_no_home_folder() -> None:
+    option = "--trust-remote-code"
+    assert fault("start.unknown_model", title="vLLM", why="", model=option).hint == ""
+    assert fault("start.unknown_model", title="vLLM", why="", model="~root/x").hint == "hf download '~root/x'"
 
 
 def test_a_command_in_a_hint_is_not_quoted() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -47,6 +49,24 @@ def test_the_daemon_is_started_once_and_found_again(started: dict[str, str], whe
     assert Path(f"{where.logs}/hived.log").stat().st_mode & 0o777 == 0o600
     links = [os.readlink(f"/proc/{first.pid}/fd/{fd}") for fd in (0, 1, 2)]
     assert links == ["/dev/null", f"{where.logs}/hived.log", f"{where.logs}/hived.log"]
+
+
+def test_a_program_with_many_open_files_hears_the_daemon_too() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(most[0], min(4096, most[1])), most[1]))
+    reader, writer = os.pipe()
+    try:
+        high = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 1024)
+        try:
+            os.write(writer, b'{"ready": true, "pid": 7}\n')
+            report = launch._read_report(high, time.monotonic() + 5.0)
+        finally:
+            os.close(high)
+    finally:
+        os.close(reader)
+        os.close(writer)
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert report == launch.Report(ready=True, pid=7)
 
 
 def test_a_daemon_is_started_where_it_is_wanted_and_not_where_this_process_lives(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hived_client.vocabulary import names
 from hived_client.vocabulary.kinds import (
     KINDS,
     ProviderKind,
@@ -96,6 +97,18 @@ def test_more_inventories_than_are_indexed_are_still_searched_right() -> None:
         for number, models in enumerate(inventories):
             assert find(models, f"M{number}") == models[0]
             assert find(models, f"m{number + 1}") is None
+
+
+def test_an_inventory_that_changes_again_and_again_is_not_kept_every_time() -> None:
+    """Each has 10,000 models, as many as hived reads of one server."""
+    inventory = [Model(name=f"m{number}") for number in range(10_000)]
+    small = (Model(name="x"),)
+    for number in range(4):
+        models = tuple(inventory)
+        assert find(models, f"m{number}") is models[number]
+        assert find(small, "x") is small[0]
+    assert sum(len(models) for models, _ in names._INDEXES.values()) <= names._MOST_INDEXED
+    assert {id(models), id(small)} <= set(names._INDEXES)
 
 
 def test_names_that_look_alike_come_first() -> None:

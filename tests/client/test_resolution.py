@@ -260,12 +260,35 @@ def test_alternatives_are_callable_and_the_likeliest_first() -> None:
         endpoint("c", "ollama", "llama3", state="down"),
         endpoint("d", "ollama", Model(name="llama3x", state="failed")),
     )
-    names = alternatives(WorldCatalogue(found), "Llama3")
+    names = alternatives(WorldCatalogue(found), Question(model="lab/Llama3"), "Llama3")
     assert names[0] == "b/llama3"
     assert set(names) == {"a/mistral", "a/llama-3.1-8b", "b/llama3"}
     assert all(isinstance(ask(found, name), Target) for name in names)
     assert no(found, "llama3").alternatives[0] == "b/llama3"
-    assert len(alternatives(WorldCatalogue(found), "x", 2)) == 2
+    assert len(alternatives(WorldCatalogue(found), Question(model="lab/x"), "x", 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered"),
+    [
+        ({}, {"lab/near", "lab/cloud", "lab/small", "gpu/far"}),
+        ({"private": True}, {"lab/near", "lab/small"}),
+        ({"private": "lan"}, {"lab/near", "lab/small", "gpu/far"}),
+        ({"context": 8192}, {"lab/near", "lab/cloud", "gpu/far"}),
+        ({"needs": ("tools",)}, {"lab/near", "lab/small", "gpu/far"}),
+    ],
+)
+def test_what_the_question_could_not_be_asked_of_is_no_alternative(
+    asked: dict[str, Any], offered: set[str]
+) -> None:
+    served = (
+        Model(name="near", context=8192, capabilities=("tools",)),
+        Model(name="cloud", locality="internet", capabilities=("completion",)),
+        Model(name="small", context=2048),
+    )
+    far = endpoint("gpu", "vllm", "far", url="http://10.0.0.7:8000", locality="lan", slot=1)
+    found = world(endpoint("lab", "ollama", *served), far)
+    assert set(no(found, "lab/missing", **asked).alternatives) == offered
 
 
 # Privacy
@@ -320,7 +343,8 @@ CONTEXTS = [
     ("llamacpp", 8192, 4096, 4096, 4096, None),
     ("llamacpp", 8192, 4096, 4097, "context.exceeds_loaded", None),
     ("llamacpp", 8192, None, 8193, "context.exceeds_native", None),
-    ("vllm", None, None, 9, 9, None),
+    ("vllm", None, None, 9, None, None),
+    ("lm_studio", 8192, None, 4096, None, None),
     ("vllm", None, None, None, None, None),
     ("vllm", None, 4096, 5000, "context.exceeds_loaded", None),
 ]
@@ -342,6 +366,9 @@ def test_the_context_is_what_was_asked_and_fits(
         target = yes(found, "lab/x", context=asked)
         assert target.context == context
         assert target.extra == ({} if num_ctx is None else {"num_ctx": num_ctx})
+        assert target.facts.get("max_input_tokens") == context
+        unsure = [each.code for each in target.warnings if each.code.startswith("context.")]
+        assert unsure == (["context.unsure"] if asked is not None and context is None else [])
 
 
 def test_too_small_a_context_comes_with_the_command_that_mends_it() -> None:
@@ -490,3 +517,12 @@ def test_what_no_question_can_be_is_refused_with_its_reason(model: Any, context:
     with pytest.raises(Refused) as error:
         Question.of(model, context=context, needs=(), private=False)
     assert error.value.code == "question.invalid"
+
+
+@pytest.mark.parametrize("private", [0, 1, None, "", "LAN", "device", ["lan"]])
+def test_what_is_neither_private_nor_not_is_refused(private: Any) -> None:
+    with pytest.raises(Refused) as error:
+        Question.of("a/b", context=None, needs=(), private=private)
+    assert error.value.code == "question.invalid"
+    for fine in (True, False, "lan"):
+        assert Question.of("a/b", context=None, needs=(), private=fine).private is fine

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hived.decisions.addresses import BadAddress, host_and_port, locality_of, place, read_url
+from hived.decisions.addresses import BadAddress, host_and_port, place, read_url
+from hived_client.vocabulary.localities import locality_of
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_any_text_is_read_twice_alike_or_refused(written: str) -> None:
         ("http://127.0.0.1:1", "device"),
         ("http://127.8.9.10:1", "device"),
         ("http://localhost:1", "device"),
-        ("http://model.localhost:1", "device"),
+        ("http://model.localhost:1", None),
         ("http://[::1]:1", "device"),
         ("http://10.0.0.7:1", "lan"),
         ("http://192.168.1.1", "lan"),
@@ -111,6 +112,8 @@ def test_any_text_is_read_twice_alike_or_refused(written: str) -> None:
         ("http://localhost.example.com", None),
         ("http://127.0.0.1.example.com", None),
         ("http://local", None),
+        ("", None),
+        ("http://[nonsense]:1", None),
     ],
 )
 def test_an_address_says_where_it_is_as_far_as_it_can(url: str, locality: str | None) -> None:

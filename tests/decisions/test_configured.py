@@ -58,7 +58,8 @@ def test_a_world_takes_it_in_and_forgets_it() -> None:
 
 
 def wanting(*configured: ConfiguredModel, state: State = "ready", unlearnt: bool = False) -> Endpoint:
-    some = endpoint("ollama", "ollama", "llama3", state=state, source="default", unlearnt=unlearnt)
+    url = "http://127.0.0.1:11434"
+    some = endpoint("ollama", "ollama", "llama3", url=url, state=state, source="default", unlearnt=unlearnt)
     return msgspec.structs.replace(some, configured=configured)
 
 

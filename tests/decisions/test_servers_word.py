@@ -53,7 +53,7 @@ def test_a_model_on_the_processor_is_told_of_where_a_card_here_could_have_it(
     if found:
         assert "'lab/m'" in found[0].message
         assert "NVIDIA GeForce RTX 3090" in found[0].message
-        assert found[0].hint == "ollama ps"
+        assert found[0].hint == "OLLAMA_HOST=127.0.0.1:8080 ollama ps"
     assert not [each for each in problems(equip(one, NONE)) if each.code == "model.on_cpu"]
 
 

@@ -93,6 +93,8 @@ def _filled(template: str) -> str:
     for text, field, _, _ in string.Formatter().parse(template):
         filled += text
         # What follows on a word at once is a clause that may be empty.
-        if field and not filled[-1:].isalnum():
+        if field == "configuration":
+            filled += "~/.hive/configuration.json"
+        elif field and not filled[-1:].isalnum():
             filled += field.upper()
     return filled

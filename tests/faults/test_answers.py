@@ -111,7 +111,7 @@ def test_a_configured_model_that_is_missing(home: Path) -> Fault:
         section = {"provider": "ollama", "api_base": server.url, "model": "ollama/qwen3:8b"}
         client = hive(daemon, llm=section)
         found = problem("model.unknown", client)
-        assert found.hint == "ollama pull qwen3:8b"
+        assert found.hint == f"OLLAMA_HOST={server.url.partition('://')[2]} ollama pull qwen3:8b"
         return found
 
 

@@ -9,6 +9,7 @@ from hived_client.vocabulary.faults import Fault
 from tests.faults.asking import Shared, at, problem, raised, settled
 from tests.faults.provoking import provokes
 from tests.servers.llamacpp_router import LlamaCppRouter
+from tests.servers.lm_studio import QWEN, LmStudio
 from tests.servers.loading import LlamaCppLoading
 from tests.servers.ollama import Ollama
 from tests.servers.ollama_folder import ModelsFolder, config_bytes
@@ -129,6 +130,13 @@ def test_unsure_model(shared: Shared) -> Fault:
 def test_more_than_is_loaded(shared: Shared) -> Fault:
     with LyingLlamaCpp() as server:
         return shared.refusal({"llamacpp": at(server.url)}, "llamacpp/m", context=16_384)
+
+
+@provokes("context.unsure", "context, of a model that LM Studio has not loaded yet")
+def test_unsure_context(shared: Shared) -> Fault:
+    with LmStudio() as server:
+        asked = f"lm_studio/{QWEN}"
+        return shared.warning("context.unsure", {"lm_studio": at(server.url)}, asked, context=4096)
 
 
 @provokes("context.exceeds_native", "more context than the model was made for")

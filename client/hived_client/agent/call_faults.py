@@ -14,9 +14,9 @@ import msgspec
 
 from hived_client.agent.dialects import plain, said_error
 from hived_client.errors import causes_of
-from hived_client.resolution import Target
-from hived_client.vocabulary.faults import Fault, Value, fault, quoted
-from hived_client.vocabulary.kinds import address, kind_named, shown_url
+from hived_client.resolution import Target, kind_or_common
+from hived_client.vocabulary.faults import Fault, Value, fault
+from hived_client.vocabulary.kinds import address, command, commands_at, shown_url
 
 _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern, re.IGNORECASE))
@@ -154,20 +154,20 @@ def _words(text: str) -> str:
 
 
 def _fields(target: Target) -> dict[str, Value]:
-    kind = kind_named(target.provider)
-    model = quoted(target.name)
+    kind = commands_at(kind_or_common(target.provider, ()), target.api_base, target.locality)
+    is_here = bool(kind.start)
     return {
-        "title": kind.title if kind else target.provider,
+        "title": kind.title,
         "url": shown_url(target.api_base.removesuffix("/v1")),
         "endpoint": target.endpoint,
         "model": target.name,
         "missing": "tools",
-        "start": kind.start if kind else "",
+        "start": kind.start,
         "restart": "",
-        "load": kind.load.format(model=model, asked=2 * (target.context or 4096)) if kind else "",
-        "pull": kind.pull.format(model=model) if kind else "",
-        "queue": _QUEUE.get(target.provider, ""),
-        "memory": _MEMORY.get(target.provider, "").format(model=model),
+        "load": command(kind.load, target.name, asked=2 * (target.context or 4096)),
+        "pull": command(kind.pull, target.name),
+        "queue": _QUEUE.get(target.provider, "") if is_here else "",
+        "memory": command(_MEMORY.get(target.provider, ""), target.name) if is_here else "",
         "key_ref": target.key_ref or "the configuration",
         "variable": target.key_ref,
         "seems": "",

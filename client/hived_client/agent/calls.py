@@ -163,7 +163,7 @@ class Calls:
         needs = ("tools",) if request.tools else ()
         least = min(LEAST_ANSWER, request.max_tokens or LEAST_ANSWER)
         needed = max(self._meter.prompt(request) + least, self._context)
-        target = await self._hived.resolve(self.model, context=needed, needs=needs, private=self._private)
+        target = await self._ask(context=needed, needs=needs)
         if not target.extra:
             return target
         needed = max(self._meter.needs(request), self._context)
@@ -172,13 +172,30 @@ class Calls:
         self._context = max(self._context, target.context or needed)
         return target
 
+    async def _ask(
+        self,
+        *,
+        context: int | None = None,
+        needs: tuple[str, ...] = (),
+        fresh: bool = False,
+        timeout: float | None = None,
+    ) -> Target:
+        """Ask hived. Both ways of calling a server of ours go there without a proxy."""
+        return await self._hived.resolve(
+            self.model,
+            context=context,
+            needs=needs,
+            private=self._private,
+            fresh=fresh,
+            direct=True,
+            timeout=timeout,
+        )
+
     async def _roomier(self, target: Target, needed: int, needs: tuple[str, ...]) -> Target:
         """Take room in great steps: for every other number the server would load the model anew."""
         for wanted in (1 << (needed - 1).bit_length(), needed):
             try:
-                return await self._hived.resolve(
-                    self.model, context=wanted, needs=needs, private=self._private
-                )
+                return await self._ask(context=wanted, needs=needs)
             except NotReady:
                 continue  # more than the model can hold
         return target
@@ -200,7 +217,7 @@ class Calls:
     async def _why(self, request: Request, failed: CallFailed) -> CallFailed:
         """Return what hived finds out about a server that was there a moment ago."""
         try:
-            await self._hived.resolve(self.model, private=self._private, fresh=True, timeout=WHY)
+            await self._ask(fresh=True, timeout=WHY)
         except NotReady as no:
             return CallFailed(no.fault, no.alternatives)
         return failed

@@ -19,7 +19,14 @@ from hived_client.errors import HivedError, NotReady
 from hived_client.resolution import Question, Target, kind_or_common, prefixes, target_for
 from hived_client.resolution.catalogue import WorldCatalogue
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, address, kind_of_prefix, root_url, shown_url
+from hived_client.vocabulary.kinds import (
+    ProviderKind,
+    address,
+    commands_at,
+    kind_of_prefix,
+    root_url,
+    shown_url,
+)
 from hived_client.vocabulary.names import parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, World
 
@@ -213,6 +220,6 @@ def _same_place(one: str, other: str) -> bool:
 
 def down(target: Target) -> Fault:
     """Return the fault of a server that only the caller knows, and that refuses."""
-    kind = kind_or_common(target.provider, ())
     url = shown_url(root_url(target.api_base))
+    kind = commands_at(kind_or_common(target.provider, ()), url, target.locality)
     return fault("server.down", title=kind.title, url=url, endpoint=target.endpoint, start=kind.start)

@@ -96,6 +96,7 @@ def local_kwargs(target: Target, *, asynchronous: bool = True) -> dict[str, Any]
         await litellm.acompletion(messages=…, **local_kwargs(target))
         litellm.completion(messages=…, **local_kwargs(target, asynchronous=False))
 
+    It uses no proxy, which ``hived.resolve(…, private=True, direct=True)`` is told with the question.
     What it returns serves many calls, also at once, of one event loop; ``close()`` of its ``client`` (to be
     awaited where it is asynchronous) ends the connections. Imports LiteLLM where that has not been done,
     which blocks for seconds, and tells it the model's facts. What fails raises LiteLLM's own errors, with

@@ -150,6 +150,7 @@ class AsyncClient:
         fresh: bool = False,
         verify: bool = False,
         start: bool = False,
+        direct: bool = False,
         timeout: float | None = None,
         tell: Callable[[Progress], None] | None = None,
     ) -> Target:
@@ -157,9 +158,12 @@ class AsyncClient:
 
         ``start`` starts the daemon, and the model's server where that is on this device and down; ``tell``
         is told how far that is. ``timeout`` is for everything: by default 0.25 s, and 120 s with ``start``.
+
+        Where a proxy of the environment would take the call (``proxy.hijacks``), that is a warning, and for a
+        private question the answer. ``direct``: the caller uses no proxy, so there is nothing to say.
         """
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = options_of(fresh=fresh, verify=verify, start=start, timeout=timeout)
+        options = options_of(fresh=fresh, verify=verify, start=start, direct=direct, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)
@@ -323,7 +327,7 @@ async def connect(step: Connect) -> str | None:
         with anyio.fail_after(step.timeout):
             stream = await anyio.connect_tcp(step.host, step.port)
     except TimeoutError:
-        return f"no connection within {step.timeout:g} s"
+        return f"no connection within {round(step.timeout, 3):g} s"
     except OSError as error:
         causes = causes_of(error)
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
@@ -345,4 +349,6 @@ def _deadline(seconds: float, said: float | None = None) -> Iterator[None]:
             yield
     except TimeoutError as error:
         limit = seconds if said is None else said
-        raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {limit:g} s")) from error
+        raise Unavailable(
+            fault("daemon.unresponsive", why=f"no answer within {round(limit, 3):g} s")
+        ) from error

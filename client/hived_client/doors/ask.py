@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -32,13 +32,21 @@ from hived_client.resolution import (
     answer,
     bind,
     fault_fields,
+    kind_at,
     kind_or_common,
     prefixes,
     refusal_of_state,
     target_for,
 )
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import ProviderKind, address, kind_named, kind_of_prefix, root_url
+from hived_client.vocabulary.kinds import (
+    ProviderKind,
+    address,
+    commands_at,
+    kind_named,
+    kind_of_prefix,
+    root_url,
+)
 from hived_client.vocabulary.names import find, parse
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model, State, World
 
@@ -94,6 +102,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Connect to the server once before saying yes."""
     start: bool = False
     """Start the daemon if it does not run, and the model's server if that is on this device."""
+    direct: bool = False
+    """The caller goes to the server itself, whatever proxy its environment names."""
     timeout: float = 0.25
     """Seconds for the question."""
     patience: float = 120.0
@@ -104,6 +114,8 @@ QUESTION = 0.25
 """Seconds that a question may take where the caller gives no number."""
 STARTING = 120.0
 """The same where servers may be started."""
+MOMENT = 0.05
+"""Seconds that the last step has, where those before it took all the time."""
 
 
 def bounded(timeout: float) -> float:
@@ -111,51 +123,80 @@ def bounded(timeout: float) -> float:
     return min(timeout, 86_400.0) if timeout > 0 else 0.001
 
 
-def options_of(*, fresh: bool, verify: bool, start: bool, timeout: float | None) -> Options:
+def options_of(*, fresh: bool, verify: bool, start: bool, direct: bool, timeout: float | None) -> Options:
     """Return the options of a call. Without a number a question waits shortly, and for a start long."""
     return Options(
         fresh=fresh,
         verify=verify,
         start=start,
+        direct=direct,
         timeout=QUESTION if timeout is None else bounded(timeout),
         patience=STARTING if timeout is None else bounded(timeout),
     )
 
 
+class _Asking(msgspec.Struct, frozen=True):
+    """A question while it is answered. All its steps together have the time until the deadline."""
+
+    question: Question
+    options: Options
+    environment: Mapping[str, str]
+    clock: Callable[[], float]
+    deadline: float
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; a moment at least, for an answer that comes just at the end."""
+        return max(self.deadline - self.clock(), MOMENT)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for the next question to the daemon or connection to a server."""
+        return min(self.options.timeout, self.left)
+
+
 def ask(
-    files: Files, question: Question, options: Options, environment: Mapping[str, str]
+    files: Files,
+    question: Question,
+    options: Options,
+    environment: Mapping[str, str],
+    clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Step, Any, Target]:
-    """Answer a question. Returns a Target or raises ``NotReady`` or ``Unavailable``."""
+    """Answer a question. Returns a Target or raises ``NotReady`` or ``Unavailable``.
+
+    All steps together are given ``options.timeout`` (with ``start``, ``options.patience``) by the clock; one
+    that comes when nothing is left of it still has a moment.
+    """
     view = files.look()
-    deadline = time.monotonic() + options.patience if options.start else 0.0
+    seconds = options.patience if options.start else options.timeout
+    asking = _Asking(question, options, environment, clock, clock() + seconds)
     if options.start and not view.running:
-        yield Ensure(options.patience)
+        yield Ensure(asking.left)
         view = files.look()
     if view.running:
-        found, age, notes = yield from _from_daemon(files, view, question, options)
+        found, age, notes = yield from _from_daemon(files, view, asking)
     else:
-        found, age, notes = yield from _from_memory(view, question, options)
+        found, age, notes = yield from _from_memory(view, asking)
     if isinstance(found, Refusal) and _is_open_to(found.fault, environment):
-        found, age, notes = yield from _from_memory(view, question, options, opened=found.endpoint)
+        found, age, notes = yield from _from_memory(view, asking, opened=found.endpoint)
     if options.start and isinstance(found, Refusal) and (name := _startable(files.look(), found)):
         try:
             wanted = parse(question.model, (), view.snapshot.kinds if view.snapshot is not None else ())
-            left = max(deadline - time.monotonic(), 0.001)
-            yield Start(name, left, wanted.model if wanted is not None else question.model)
+            yield Start(name, asking.left, wanted.model if wanted is not None else question.model)
         except Refused as error:
             raise NotReady(error.fault, found.alternatives) from error
         view = files.look()
-        left = max(deadline - time.monotonic(), options.timeout)
-        found, age, notes = yield from _from_daemon(
-            files, view, question, msgspec.structs.replace(options, timeout=left)
-        )
+        found, age, notes = yield from _from_daemon(files, view, _with_patience(asking))
     if isinstance(found, Refusal):
         raise NotReady(_timed(found.fault), found.alternatives)
     if options.verify:
         kinds = view.snapshot.kinds if view.snapshot is not None else ()
-        yield from _verify(found, options, kind_or_common(found.provider, kinds))
+        yield from _verify(found, asking, kind_or_common(found.provider, kinds))
     target = bind(found, environment)
-    taken = None if target.locality == "internet" else _hijacked(target.api_base, environment)
+    is_theirs = options.direct or target.locality == "internet"
+    taken = None if is_theirs else _hijacked(target.api_base, environment)
+    if taken is not None and question.private is not False:
+        raise NotReady(taken)  # whoever runs the proxy would read it
     notes = notes if taken is None else (*notes, taken)
     return msgspec.structs.replace(
         target,
@@ -165,6 +206,12 @@ def ask(
         extra=dict(target.extra),
         facts=dict(target.facts),
     )
+
+
+def _with_patience(asking: _Asking) -> _Asking:
+    """Take all the time that is left for one question: its server was started for it."""
+    options = msgspec.structs.replace(asking.options, timeout=asking.options.patience)
+    return msgspec.structs.replace(asking, options=options)
 
 
 def _startable(view: View, refusal: Refusal) -> str | None:
@@ -191,61 +238,59 @@ def _timed(problem: Fault) -> Fault:
 _Found = tuple[Answer, float | None, tuple[Fault, ...]]
 
 
-def _from_daemon(
-    files: Files, view: View, question: Question, options: Options
-) -> Generator[Step, Any, _Found]:
+def _from_daemon(files: Files, view: View, asking: _Asking) -> Generator[Step, Any, _Found]:
+    question, options = asking.question, asking.options
     from_file = view.snapshot.answer(question) if view.snapshot is not None else None
     if isinstance(from_file, Target) and not options.fresh:
         seen = view.seen(from_file.endpoint)
         if seen.is_young(view.now):
             return from_file, seen.age(view.now), ()
     try:
+        seconds = asking.timeout
         resolved: Resolved = yield Ask(
-            ResolveParams(question=question, fresh=options.fresh, timeout=options.timeout), options.timeout
+            ResolveParams(question=question, fresh=options.fresh, timeout=seconds), seconds
         )
     except (Unavailable, Refused) as error:
-        return (yield from _unanswered(files, view, question, options, from_file, error))
+        return (yield from _unanswered(files, view, asking, from_file, error))
     found = resolved.target or resolved.refusal
     if found is None:
         raise Unavailable(fault("protocol.broken", why="an answer is neither yes nor no"))
     if isinstance(found, Refusal) and found.fault.code in _UNWATCHED:
-        return (yield from _from_memory(view, question, options))
+        return (yield from _from_memory(view, asking))
     return found, resolved.age, ()
 
 
 def _unanswered(
-    files: Files,
-    view: View,
-    question: Question,
-    options: Options,
-    from_file: Answer | None,
-    error: HivedError,
+    files: Files, view: View, asking: _Asking, from_file: Answer | None, error: HivedError
 ) -> Generator[Step, Any, _Found]:
     """There seemed to be a daemon, and it did not answer: say what can be said without it, or raise."""
     broke = error.code == "protocol.broken"
     if error.code == "daemon.not_running" or (broke and not accepts(view.places.socket)):
         # It ended after its last beat, or while it was asked: the same as no daemon.
-        if options.start:
-            yield Ensure(options.patience)
-            again = msgspec.structs.replace(options, start=False)
-            return (yield from _from_daemon(files, files.look(), question, again))
+        if asking.options.start:
+            yield Ensure(asking.left)
+            options = msgspec.structs.replace(asking.options, start=False)
+            again = msgspec.structs.replace(asking, options=options)
+            return (yield from _from_daemon(files, files.look(), again))
         gone = msgspec.structs.replace(view, verdict="absent")
-        return (yield from _from_memory(gone, question, options))
+        return (yield from _from_memory(gone, asking))
     if error.code in ("params.invalid", "question.invalid"):
         raise error
     if broke and not isinstance(from_file, Target):
         # It ended while it was asked, and another is there already, which has not looked yet.
-        found, age, notes = yield from _from_memory(view, question, options)
+        found, age, notes = yield from _from_memory(view, asking)
         return found, age, (*notes, fault("daemon.unresponsive", why=error.message))
     if from_file is None:
         raise Unavailable(error.fault) from error
     if isinstance(from_file, Refusal):
-        yield from _confirm(view, from_file, options, error)
+        yield from _confirm(view, from_file, asking, error)
         return from_file, None, ()
+    if asking.question.private is not False and not view.is_young(from_file.endpoint):
+        return _unwatched(from_file, "hived does not answer", "hived doctor"), None, ()
     return _despite(view, from_file, error)
 
 
-def _confirm(view: View, found: Refusal, options: Options, error: HivedError) -> Generator[Step, Any, None]:
+def _confirm(view: View, found: Refusal, asking: _Asking, error: HivedError) -> Generator[Step, Any, None]:
     """The daemon is there and did not answer: let a no of the file pass if it still holds, else raise.
 
     Unlike a yes, a no carries no warning. What was down is knocked at. Anything else is believed while it is
@@ -256,11 +301,11 @@ def _confirm(view: View, found: Refusal, options: Options, error: HivedError) ->
         return
     if endpoint.state == "down":
         host, port = address(endpoint.url)
-        why = yield Connect(host, port, options.timeout)
+        why = yield Connect(host, port, asking.timeout)
         holds = why is not None
     else:
         hangs = endpoint.state in ("unreachable", "starting", "loading")
-        holds = view.is_young(endpoint.name) and (hangs or not options.fresh)
+        holds = view.is_young(endpoint.name) and (hangs or not asking.options.fresh)
     if not holds:
         raise Unavailable(error.fault) from error
 
@@ -280,16 +325,21 @@ def _despite(view: View, found: Target, error: HivedError) -> _Found:
     return found, age, tuple(notes)
 
 
-def _from_memory(
-    view: View, question: Question, options: Options, *, opened: str | None = None
-) -> Generator[Step, Any, _Found]:
+def _from_memory(view: View, asking: _Asking, *, opened: str | None = None) -> Generator[Step, Any, _Found]:
     """Answer without a daemon that knows: last known facts or defaults, and one connection of our own.
 
     ``opened``: the endpoint of which alone the daemon does not know, for want of a key that the caller has.
+    Without a daemon that may be any.
     """
+    question = asking.question
     absent = () if view.running else (fault("daemon.absent"),)
     world = view.snapshot.world() if view.snapshot is not None else World(generation=0)
-    catalogue = WorldCatalogue(_hopeful(world) if opened is None else _opened(world, opened))
+    if opened is None:
+        shut = {e.name for e in world.endpoints if e.reason and _is_open_to(e.reason, asking.environment)}
+        world = _hopeful(_opened(world, shut))
+    else:
+        world = _opened(world, {opened})
+    catalogue = WorldCatalogue(world)
     found = answer(catalogue, question)
     notes = absent
     if isinstance(found, Refusal) and found.fault.code in _UNVERIFIED:
@@ -298,17 +348,25 @@ def _from_memory(
             found, notes = unverified[0], (*absent, unverified[1])
     if isinstance(found, Refusal):
         return found, None, notes
-    if not view.running and question.private is not False:
-        # Whatever it was yesterday, a tunnel may have been opened there since, and nobody looks.
-        unwatched = fault("model.unwatched", model=found.name)
-        return Refusal(fault=unwatched, endpoint=found.endpoint), None, ()
+    if question.private is not False and (opened is None or not view.running):
+        # Where the daemon runs it has not looked there: it has only just begun, or does not watch it.
+        if view.running:
+            return _unwatched(found, "hived has not looked there", "hived status"), None, ()
+        return _unwatched(found, "hived is not running", "hived serve"), None, ()
     host, port = address(found.api_base)
-    why = yield Connect(host, port, options.timeout)
+    why = yield Connect(host, port, asking.timeout)
     if why is not None:
-        return _not_there(catalogue, found, why), None, notes
+        return _not_there(catalogue, question, found, why), None, notes
     # Something accepts there. What it is, nobody has looked.
     found = msgspec.structs.replace(found, state="unknown")
     return found, None if view.running else view.age(found.endpoint), notes
+
+
+def _unwatched(found: Target, why: str, mend: str) -> Refusal:
+    """Refuse a private question: a tunnel may have been opened there since, and nobody looks."""
+    return Refusal(
+        fault=fault("model.unwatched", model=found.name, why=why, mend=mend), endpoint=found.endpoint
+    )
 
 
 _UNWATCHED = frozenset({"server.unwatched"})
@@ -323,11 +381,11 @@ def _is_open_to(problem: Fault, environment: Mapping[str, str]) -> bool:
     return isinstance(variable, str) and bool(environment.get(variable))
 
 
-def _opened(world: World, name: str) -> World:
-    """Take one endpoint that is closed to the daemon for open, and nothing else for other than it is."""
+def _opened(world: World, names: Set[str]) -> World:
+    """Take endpoints that are closed to the daemon for open, and nothing else for other than it is."""
     endpoints = [
         msgspec.structs.replace(e, state="ready" if e.models else "unknown", reason=None)
-        if e.name == name and e.state == "unauthorised"
+        if e.name in names and e.state == "unauthorised"
         else e
         for e in world.endpoints
     ]
@@ -388,8 +446,7 @@ def _goes_by(endpoint: Endpoint, folded: str) -> bool:
     return folded in (name.casefold() for name in (endpoint.name, *endpoint.aliases))
 
 
-def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
-    kind = kind_or_common(found.provider, catalogue.kinds)
+def _not_there(catalogue: WorldCatalogue, question: Question, found: Target, why: str) -> Refusal:
     names = {head.name for head in catalogue.heads}
     if found.endpoint in names:
         endpoint = catalogue.endpoint(found.endpoint)
@@ -400,14 +457,14 @@ def _not_there(catalogue: WorldCatalogue, found: Target, why: str) -> Refusal:
             url=found.api_base.removesuffix("/v1"),
             source="default",
         )
+    kind = kind_at(endpoint, catalogue.kinds)
     if why == REFUSED:
         down = msgspec.structs.replace(endpoint, state="down", reason=None)
         problem = refusal_of_state(down, kind, find(endpoint.models, found.name, endpoint.provider))
     else:
         problem = fault("server.unreachable", **(fault_fields(endpoint, kind) | {"why": why}))
-    others = tuple(
-        other for other in alternatives(catalogue, found.name) if not other.startswith(f"{found.endpoint}/")
-    )
+    callable_now = alternatives(catalogue, question, found.name)
+    others = tuple(other for other in callable_now if not other.startswith(f"{found.endpoint}/"))
     return Refusal(fault=problem, alternatives=others, endpoint=found.endpoint)
 
 
@@ -453,11 +510,12 @@ REFUSED = "connection refused"
 NO_NAME = "it is not the name of a host"
 
 
-def _verify(target: Target, options: Options, kind: ProviderKind) -> Generator[Step, Any, None]:
+def _verify(target: Target, asking: _Asking, kind: ProviderKind) -> Generator[Step, Any, None]:
     host, port = address(target.api_base)
-    why = yield Connect(host, port, options.timeout)
+    why = yield Connect(host, port, asking.timeout)
     if why is not None:
         url = target.api_base.removesuffix(kind.api_path)
+        kind = commands_at(kind, url, target.locality)
         code = "server.down" if why == REFUSED else "server.unreachable"
         raise NotReady(
             fault(code, title=kind.title, url=url, endpoint=target.endpoint, start=kind.start, why=why)

@@ -305,9 +305,11 @@ def _open_log(where: Places) -> int:
 
 def _read_report(fd: int, deadline: float) -> Report | None:
     data = b""
+    readable = select.poll()  # select itself can only wait for the first 1024 descriptors
+    readable.register(fd, select.POLLIN)
     while not data.endswith(b"\n"):
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
+        if left <= 0 or not readable.poll(left * 1000.0):
             return None
         more = os.read(fd, 65_536)
         if not more:

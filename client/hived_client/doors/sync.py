@@ -118,7 +118,9 @@ class Connection:
                             return
                         yield reply
         except TimeoutError as error:
-            raise Unavailable(fault("daemon.unresponsive", why=f"no answer within {timeout:g} s")) from error
+            raise Unavailable(
+                fault("daemon.unresponsive", why=f"no answer within {round(timeout, 3):g} s")
+            ) from error
         except OSError as error:
             raise _unreachable(error) from error
 
@@ -132,7 +134,9 @@ class Connection:
             while self._session.welcome is None:
                 self._waiting += self._receive(deadline)
         except TimeoutError as error:
-            raise Unavailable(fault("daemon.unresponsive", why=f"no hello within {timeout:g} s")) from error
+            raise Unavailable(
+                fault("daemon.unresponsive", why=f"no hello within {round(timeout, 3):g} s")
+            ) from error
         except OSError as error:
             raise _unreachable(error) from error
         return self._session.welcome
@@ -213,6 +217,7 @@ class Client:
         fresh: bool = False,
         verify: bool = False,
         start: bool = False,
+        direct: bool = False,
         timeout: float | None = None,
         tell: Callable[[Progress], None] | None = None,
     ) -> Target:
@@ -220,9 +225,12 @@ class Client:
 
         ``start`` starts the daemon, and the model's server where that is on this device and down; ``tell``
         is told how far that is. ``timeout`` is for everything: by default 0.25 s, and 120 s with ``start``.
+
+        Where a proxy of the environment would take the call (``proxy.hijacks``), that is a warning, and for a
+        private question the answer. ``direct``: the caller uses no proxy, so there is nothing to say.
         """
         question = Question.of(model, context=context, needs=needs, private=private)
-        options = options_of(fresh=fresh, verify=verify, start=start, timeout=timeout)
+        options = options_of(fresh=fresh, verify=verify, start=start, direct=direct, timeout=timeout)
         steps = ask(self._files, question, options, self._environment)
         try:
             step = next(steps)
@@ -411,7 +419,7 @@ def _connect_to_name(step: Connect) -> str | None:
     except RuntimeError:
         return "no thread is left to look up its name"
     thread.join(step.timeout)
-    return said[0] if said else f"no connection within {step.timeout:g} s"
+    return said[0] if said else f"no connection within {round(step.timeout, 3):g} s"
 
 
 def _is_number(host: str) -> bool:
@@ -431,7 +439,7 @@ def _connect(step: Connect) -> str | None:
     except ConnectionRefusedError:
         return REFUSED
     except TimeoutError:
-        return f"no connection within {step.timeout:g} s"
+        return f"no connection within {round(step.timeout, 3):g} s"
     except OSError as error:
         return error.strerror or type(error).__name__
     except ValueError:  # a label of a name that is too long, or empty

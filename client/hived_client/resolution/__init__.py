@@ -19,7 +19,7 @@ from hived_client.resolution.question import (
     Target,
 )
 from hived_client.resolution.refusals import alternatives, fault_fields, refusal_of_state
-from hived_client.resolution.targets import DEFAULT_CONTEXT, bind, kind_or_common, target_for
+from hived_client.resolution.targets import DEFAULT_CONTEXT, bind, kind_at, kind_or_common, target_for
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -37,6 +37,7 @@ __all__ = [
     "bind",
     "concerned",
     "fault_fields",
+    "kind_at",
     "kind_or_common",
     "meant",
     "prefixes",

@@ -13,9 +13,9 @@ from hived_client.resolution.refusals import (
     refusal_of_state,
     unnamed,
 )
-from hived_client.resolution.targets import kind_or_common, restart_with, target_for
-from hived_client.vocabulary.faults import Fault, fault, quoted
-from hived_client.vocabulary.kinds import ProviderKind, kind_named, root_url
+from hived_client.resolution.targets import kind_at, restart_with, target_for
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import ProviderKind, command, kind_named, root_url
 from hived_client.vocabulary.names import Name, find, parse
 from hived_client.vocabulary.world import CALLABLE, Endpoint, Model
 
@@ -89,13 +89,14 @@ def _judge(catalogue: Catalogue, endpoint: Endpoint, model: Model, question: Que
         or _needs(model, question, kind)
     )
     if obstacle is not None:
-        others = tuple(a for a in alternatives(catalogue, model.name) if a != f"{endpoint.name}/{model.name}")
+        found = alternatives(catalogue, question, model.name)
+        others = tuple(each for each in found if each != f"{endpoint.name}/{model.name}")
         return Refusal(fault=obstacle, alternatives=others, endpoint=endpoint.name)
     return target_for(endpoint, model, question, kind)
 
 
 def _kind(catalogue: Catalogue, endpoint: Endpoint) -> ProviderKind:
-    return kind_or_common(endpoint.provider, catalogue.kinds)
+    return kind_at(endpoint, catalogue.kinds)
 
 
 def _state(endpoint: Endpoint, model: Model, kind: ProviderKind) -> Fault | None:
@@ -135,7 +136,7 @@ def _context(endpoint: Endpoint, model: Model, question: Question, kind: Provide
             model=model.name,
             loaded=model.loaded_context,
             restart=restart_with(endpoint, asked),
-            load=kind.load.format(model=quoted(model.name), asked=asked),
+            load=command(kind.load, model.name, asked=asked),
         )
     if model.context is not None and asked > model.context:
         return fault(
@@ -154,5 +155,5 @@ def _needs(model: Model, question: Question, kind: ProviderKind) -> Fault | None
     lacking = [need for need in question.needs if need not in model.capabilities]
     if not lacking:
         return None
-    tools = kind.tools.format(model=quoted(model.name)) if "tools" in lacking else ""
+    tools = command(kind.tools, model.name) if "tools" in lacking else ""
     return fault("model.lacks", model=model.name, missing=", ".join(lacking), tools=tools or None)

@@ -37,7 +37,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         Raises ``Refused`` (``question.invalid``) for what no question can be.
         """
-        why = _no_question(model, context)
+        why = _no_question(model, context, private)
         wanted = _capabilities(needs)
         if why or wanted is None:
             why = why or "what a model has to be capable of is text, or several texts"
@@ -55,7 +55,7 @@ def _capabilities(needs: object) -> tuple[str, ...] | None:
     return tuple(sorted(wanted)) if all(isinstance(need, str) for need in wanted) else None
 
 
-def _no_question(model: object, context: object) -> str:
+def _no_question(model: object, context: object, private: object) -> str:
     if not isinstance(model, str):
         return "the name of a model is text"
     if len(model) > LONGEST_NAME:
@@ -64,6 +64,8 @@ def _no_question(model: object, context: object) -> str:
         return "a model's name has no control characters and no halves of characters"
     if context is not None and (not isinstance(context, int) or not 0 < context <= MOST_CONTEXT):
         return f"a context is a whole number of tokens from 1 to {MOST_CONTEXT}"
+    if private is not True and private is not False and private != "lan":
+        return "private is True, False or 'lan'"  # 0 equals False, and would be taken for True
     return ""
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hived_client.resolution.catalogue import Candidate, Catalogue, prefixes
 from hived_client.resolution.question import Question, Refusal
-from hived_client.resolution.targets import kind_or_common
-from hived_client.vocabulary.faults import Fault, Value, fault, quoted
-from hived_client.vocabulary.kinds import KINDS, ProviderKind, address
+from hived_client.resolution.targets import kind_at
+from hived_client.vocabulary.faults import Fault, Value, configuration_file, fault, quoted
+from hived_client.vocabulary.kinds import KINDS, ProviderKind, address, command
 from hived_client.vocabulary.names import Name, find, is_name, near, short_name
 from hived_client.vocabulary.world import CALLABLE, GUESSED, Endpoint, Model
 
@@ -65,18 +65,23 @@ def _setting(endpoint: Endpoint) -> str:
     if endpoint.source == "environment":
         return f"export {endpoint.origin.partition(' ')[0]}=…"
     if endpoint.source == "configuration":
-        return f"set {endpoint.origin} in ~/.hive/configuration.json"
+        return f"set {endpoint.origin} in {configuration_file()}"
     return ""
 
 
-def alternatives(catalogue: Catalogue, wanted: str, most: int = 5) -> tuple[str, ...]:
-    """Return models that can be called now, those that look most like the wanted one first."""
+def alternatives(
+    catalogue: Catalogue, question: Question, wanted: str | None = None, most: int = 5
+) -> tuple[str, ...]:
+    """Return models that the question could be asked of now, those that look most like the wanted one first.
+
+    ``wanted``: its name without a prefix, where that is known.
+    """
+    wanted = question.model if wanted is None else wanted
     callable_now = [
         f"{endpoint.name}/{model.name}"
         for endpoint in map(catalogue.endpoint, [head.name for head in catalogue.heads])
-        if endpoint.state in CALLABLE
         for model in endpoint.models or ()
-        if model.state not in ("failed", "downloading")
+        if _would_do(endpoint, model, question)
     ]
     # An exact name on another endpoint says more than any likeness.
     folded = wanted.casefold()
@@ -90,34 +95,34 @@ def alternatives(catalogue: Catalogue, wanted: str, most: int = 5) -> tuple[str,
 
 def unnamed(catalogue: Catalogue, question: Question) -> Refusal:
     """Answer a name without a prefix."""
-    likely = alternatives(catalogue, question.model)
-    return Refusal(fault=fault("model.unnamed", model=question.model), alternatives=likely)
+    problem = fault("model.unnamed", model=question.model)
+    return Refusal(fault=problem, alternatives=alternatives(catalogue, question))
 
 
 def nowhere(catalogue: Catalogue, question: Question, name: Name) -> Refusal:
     """Answer a prefix by which no endpoint goes."""
     if name.kind is not None:
         problem = fault("provider.nowhere", title=name.kind.title, start=name.kind.start)
-        return Refusal(fault=problem, alternatives=alternatives(catalogue, name.model))
+        return Refusal(fault=problem, alternatives=alternatives(catalogue, question, name.model))
 
     known = sorted({*(kind.name for kind in (*KINDS, *catalogue.kinds)), *prefixes(catalogue)})
     return Refusal(
         fault=fault("provider.unknown", prefix=name.prefix, known=", ".join(known)),
-        alternatives=alternatives(catalogue, question.model),
+        alternatives=alternatives(catalogue, question),
     )
 
 
 def missing(catalogue: Catalogue, candidates: list[Candidate], name: Name, question: Question) -> Refusal:
     """Nobody is known to have the model: blame the endpoint that most likely should."""
     first = min(candidates, key=lambda c: (c.endpoint.state not in CALLABLE, c.endpoint.source in GUESSED))
-    endpoint, kind = first.endpoint, kind_or_common(first.endpoint.provider, catalogue.kinds)
+    endpoint, kind = first.endpoint, kind_at(first.endpoint, catalogue.kinds)
     if endpoint.state not in CALLABLE:
         problem = refusal_of_state(endpoint, kind)
     elif endpoint.models is None:
         problem = fault("model.unverified", endpoint=endpoint.name, model=name.model)
     else:
         fetchable = kind.registry is None or is_name(name.model, kind.registry)
-        pull = kind.pull.format(model=quoted(name.model)) if fetchable else ""
+        pull = command(kind.pull, name.model) if fetchable else ""
         other = _elsewhere(catalogue, {c.endpoint.name for c in candidates}, name, question)
         if other is None:
             problem = fault("model.unknown", endpoint=endpoint.name, model=name.model, pull=pull)
@@ -131,7 +136,8 @@ def missing(catalogue: Catalogue, candidates: list[Candidate], name: Name, quest
                 pull=pull,
             )
     wanted = name.model if kind.registry is None else short_name(name.model, kind.registry)
-    return Refusal(fault=problem, alternatives=alternatives(catalogue, wanted), endpoint=endpoint.name)
+    others = alternatives(catalogue, question, wanted)
+    return Refusal(fault=problem, alternatives=others, endpoint=endpoint.name)
 
 
 def ambiguous(tied: list[Candidate], name: Name) -> Refusal:
@@ -155,11 +161,20 @@ def _elsewhere(catalogue: Catalogue, besides: set[str], name: Name, question: Qu
         model = find(endpoint.models, name.written, endpoint.provider) or find(
             endpoint.models, name.model, endpoint.provider
         )
-        if model is None or endpoint.state not in CALLABLE or model.state in ("failed", "downloading"):
-            continue
-        if distance(endpoint, model, question) is None:
+        if model is not None and _would_do(endpoint, model, question):
             return f"{endpoint.name}/{model.name}"
     return None
+
+
+def _would_do(endpoint: Endpoint, model: Model, question: Question) -> bool:
+    """Tell whether another model could be called now for the same question, as far as is known of it."""
+    if endpoint.state not in CALLABLE or model.state in ("failed", "downloading"):
+        return False
+    if distance(endpoint, model, question) is not None:
+        return False
+    if question.context is not None and model.context is not None and question.context > model.context:
+        return False
+    return model.capabilities is None or set(question.needs) <= set(model.capabilities)
 
 
 def _is_just_down(endpoint: Endpoint, kind: ProviderKind) -> bool:
@@ -167,7 +182,8 @@ def _is_just_down(endpoint: Endpoint, kind: ProviderKind) -> bool:
     if endpoint.state != "down":
         return False
     reason = endpoint.reason
-    return reason is None or (reason.code == "server.down" and reason.hint in ("hived status", kind.start))
+    general = ("hived status", kind.start, _setting(endpoint))
+    return reason is None or (reason.code == "server.down" and reason.hint in general)
 
 
 def _starting_with(endpoint: Endpoint, kind: ProviderKind, model: Model) -> dict[str, Value]:
@@ -178,5 +194,5 @@ def _starting_with(endpoint: Endpoint, kind: ProviderKind, model: Model) -> dict
     if "{file}" in kind.start_model and model.file is None:
         return fields
     port = address(endpoint.url)[1]
-    start = kind.start_model.format(model=quoted(model.name), file=quoted(model.file or ""), port=port)
-    return fields | {"start": start}
+    start = command(kind.start_model, model.name, file=quoted(model.file or ""), port=port)
+    return fields | {"start": start} if start else fields

@@ -9,8 +9,8 @@ import msgspec
 from hived_client.resolution.configured import configured_for
 from hived_client.resolution.question import Question, Target
 from hived_client.vocabulary.advisories import vulnerable
-from hived_client.vocabulary.faults import Fault, fault, quoted
-from hived_client.vocabulary.kinds import ProviderKind, api_base, kind_named
+from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.kinds import ProviderKind, api_base, command, commands_at, kind_named, root_url
 from hived_client.vocabulary.world import ConfiguredModel, Endpoint, Model
 
 DEFAULT_CONTEXT = 16_384
@@ -41,15 +41,27 @@ def target_for(endpoint: Endpoint, model: Model, question: Question, kind: Provi
 def bind(target: Target, environment: Mapping[str, str]) -> Target:
     """Add the caller's key, read in the caller's own environment.
 
-    Placeholders stay as they are, also where the variable is not set, which the caller is told.
+    Placeholders stay as they are, also where the variable is not set, or its key may not be sent there, which
+    the caller is told.
     """
     if target.key_ref is None:
         return target
     key = environment.get(target.key_ref)
-    if key:
+    if not key:
+        missing = fault("key.missing", endpoint=target.endpoint, variable=target.key_ref)
+        return msgspec.structs.replace(target, warnings=(*target.warnings, missing))
+    from hived_client.vocabulary.localities import may_have_key  # only whoever has a key pays for it
+
+    if may_have_key(target.api_base):
         return msgspec.structs.replace(target, api_key=key)
-    missing = fault("key.missing", endpoint=target.endpoint, variable=target.key_ref)
-    return msgspec.structs.replace(target, warnings=(*target.warnings, missing))
+    withheld = fault(
+        "server.key_withheld",
+        title=target.endpoint,
+        url=root_url(target.api_base),
+        variable=target.key_ref,
+        endpoint=target.endpoint,
+    )
+    return msgspec.structs.replace(target, key_ref=None, warnings=(*target.warnings, withheld))
 
 
 def kind_or_common(provider: str, more: tuple[ProviderKind, ...]) -> ProviderKind:
@@ -68,6 +80,11 @@ def kind_or_common(provider: str, more: tuple[ProviderKind, ...]) -> ProviderKin
     )
 
 
+def kind_at(endpoint: Endpoint, more: tuple[ProviderKind, ...]) -> ProviderKind:
+    """Return an endpoint's kind with the commands that act on its server where it is."""
+    return commands_at(kind_or_common(endpoint.provider, more), endpoint.url, endpoint.locality)
+
+
 def _warnings(
     endpoint: Endpoint,
     model: Model,
@@ -81,6 +98,8 @@ def _warnings(
         found.append(fault("model.sleeping", model=model.name))
     elif model.state == "unloaded":
         found.append(fault("model.unloaded", model=model.name))
+    if question.context is not None and context is None:
+        found.append(_context_unsure(model, question, kind))
     if question.needs and model.capabilities is None:
         found.append(_unsure(model, question, kind))
     if model.offload is not None and 0.0 < model.offload < 1.0:
@@ -99,9 +118,15 @@ def _warnings(
 
 def _unsure(model: Model, question: Question, kind: ProviderKind) -> Fault:
     if question.needs == ("tools",) and kind.tools:
-        command = kind.tools.format(model=quoted(model.name))
-        return fault("model.tools_unsure", model=model.name, title=kind.title, tools=command)
+        tools = command(kind.tools, model.name)
+        return fault("model.tools_unsure", model=model.name, title=kind.title, tools=tools)
     return fault("model.unsure", model=model.name, missing=", ".join(question.needs))
+
+
+def _context_unsure(model: Model, question: Question, kind: ProviderKind) -> Fault:
+    asked = question.context
+    load = command(kind.load, model.name, asked=asked)
+    return fault("context.unsure", model=model.name, asked=asked, load=load)
 
 
 def _too_little(
@@ -119,7 +144,7 @@ def _too_little(
         loaded=context,
         asked=asked,
         restart=restart_with(endpoint, asked) if larger else None,
-        load=kind.load.format(model=quoted(model.name), asked=asked) if kind.load and larger else None,
+        load=command(kind.load, model.name, asked=asked) if larger else None,
         name=f"{endpoint.name}/{model.name}" if kind.context_option and larger else None,
     )
 
@@ -133,7 +158,7 @@ def restart_with(endpoint: Endpoint, context: int) -> str:
 def _call_context(
     model: Model, question: Question, kind: ProviderKind, configured: ConfiguredModel | None
 ) -> tuple[int | None, dict[str, int]]:
-    """Return the context of a call and the arguments that set it.
+    """Return the context of a call, as far as it is known, and the arguments that set it.
 
     Where the server takes the context with each call, another number than the loaded one makes it load the
     model again. So it is what is loaded, if that is enough; else the greatest of what was asked for,
@@ -143,7 +168,7 @@ def _call_context(
     calls. The default does not count here: what somebody loaded on purpose is left alone.
     """
     if kind.context_option is None:
-        return model.loaded_context if model.loaded_context is not None else question.context, {}
+        return model.loaded_context, {}
     wanted = max(question.context or 0, (configured and configured.num_ctx) or 0)
     if model.context is not None:
         wanted = min(wanted, model.context)

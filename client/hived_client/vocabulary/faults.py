@@ -1,8 +1,8 @@
 """Everything that can be wrong, as data: a stable code, one sentence, and the command that mends it.
 
-A row of the catalogue is a code, a sentence and hints by system. The sentence and the hints are
-filled from the fields that the finder of the fault knows; a hint that needs a field which is not
-known falls back to the row's general one. A code is never reused for another meaning.
+A row of the catalogue is a code, a sentence and hints by system. The sentence and the hints are filled from
+the fields that the finder of the fault knows. A hint that needs a field which is not known, or which a
+program would take for an option, gives way to the row's next. A code is never reused for another meaning.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COMMANDS = frozenset(
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-~")
 
-SETTING = "set providers.{endpoint}.api_base in ~/.hive/configuration.json"
+SETTING = "set providers.{endpoint}.api_base in {configuration}"
 """What helps where no command does: a line of the configuration, always in these words."""
 
 LOG = ("hived logs {server}", "less {log}")
@@ -59,11 +59,11 @@ CATALOGUE: dict[str, Row] = {
     ),
     "provider.unknown": Row(
         "No provider and no endpoint is called {prefix!r}; known are {known}.",
-        ("set providers.{prefix}.api_base in ~/.hive/configuration.json",),
+        ("set providers.{prefix}.api_base in {configuration}",),
     ),
     "provider.nowhere": Row(
         "No {title} server is known.",
-        ("{start}", "set providers.NAME.api_base in ~/.hive/configuration.json"),
+        ("{start}", "set providers.NAME.api_base in {configuration}"),
     ),
     "provider.plugin_broken": Row(
         "The plug-in {name!r} of {distribution} cannot be used: {why}.", ("pip show {distribution}",)
@@ -76,7 +76,7 @@ CATALOGUE: dict[str, Row] = {
         "{endpoint} has no model {model!r}, but {other} serves it.", ("hived resolve {first}", "{pull}")
     ),
     "model.server_down": Row(
-        "{model!r} is there, but {title} is not running at {url}.", ("{start}", "hived status")
+        "{model!r} is there, but {title} is not running at {url}.", ("{start}", "{setting}", "hived status")
     ),
     "model.ambiguous": Row(
         "{model!r} is served by {endpoints} alike; name the endpoint.", ("hived resolve {first}",)
@@ -99,8 +99,8 @@ CATALOGUE: dict[str, Row] = {
         ("hived status",),
     ),
     "model.unwatched": Row(
-        "hived is not running, so nobody knows where {model!r} runs now, and the question is private.",
-        ("hived serve",),
+        "{why}, so nobody knows where {model!r} runs now, and the question is private.",
+        ("{mend}", "hived status"),
     ),
     "model.maybe_linked": Row(
         "LM Studio may run {model!r} on a linked device: {why}.",
@@ -122,6 +122,10 @@ CATALOGUE: dict[str, Row] = {
         "{asked} tokens of context were asked for, and {model!r} can hold {native} at most.",
         ("hived resolve {endpoint}/{model} --context {native}", "hived status"),
     ),
+    "context.unsure": Row(
+        "It is not known whether {model!r} has a context of the {asked} tokens that were asked for.",
+        ("{load}", "hived status"),
+    ),
     "context.configured_exceeds": Row(
         "{origin} of the configuration fills {configured} tokens, and {model!r} has a context of {loaded}.",
         ("{restart}", "{load}", "hived resolve {name} --context {asked}", "hived status"),
@@ -129,7 +133,7 @@ CATALOGUE: dict[str, Row] = {
     # The server
     "server.down": Row(
         "{title} is not running at {url}.",
-        ("{start}", "hived status"),
+        ("{start}", "{setting}", "hived status"),
     ),
     "server.owned_down": Row(
         "{title} is not running at {url}; {owner} starts it.",
@@ -183,7 +187,7 @@ CATALOGUE: dict[str, Row] = {
     "server.failed": Row("{title} at {url} failed: {why}.", ("{restart}", "hived status")),
     "server.unauthorised": Row(
         "{title} at {url} wants a key, and {key_ref} holds none that it takes.",
-        ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in ~/.hive/configuration.json"),
+        ("export {variable}=…", "set providers.{endpoint}.api_key_env_var in {configuration}"),
     ),
     "server.key_unset": Row(
         "{title} at {url} wants a key, and {variable} is not set where hived runs.",
@@ -206,7 +210,7 @@ CATALOGUE: dict[str, Row] = {
     ),
     "server.other_dialect": Row(
         "{url} is not {title}{seems}; it is used because the configuration says so.",
-        ("set providers.{endpoint}.like in ~/.hive/configuration.json",),
+        ("set providers.{endpoint}.like in {configuration}",),
     ),
     "server.malformed": Row(
         "{title} at {url} answered something that cannot be used: {why}.", ("{restart}", "curl -i {url}")
@@ -508,13 +512,23 @@ def fault(code: str, /, **fields: Value) -> Fault:
     )
 
 
+def configuration_file() -> str:
+    """Name the configuration as its user does: ``~/.hive`` unless ``HIVE_HOME`` says otherwise."""
+    import os
+
+    home = os.environ.get("HIVE_HOME")
+    return quoted(f"{home.rstrip('/')}/configuration.json") if home else "~/.hive/configuration.json"
+
+
 def system() -> str:
     """Name this system as the catalogue does: ``linux``, ``darwin`` or ``wsl``."""
     if sys.platform == "darwin":
         return "darwin"
     import os
 
-    return "wsl" if "WSL_DISTRO_NAME" in os.environ else "linux"
+    from hived_client.vocabulary.wsl import wsl_of
+
+    return "wsl" if wsl_of(os.uname().release, os.environ) else "linux"
 
 
 class _Fields(dict[str, Value]):
@@ -535,7 +549,8 @@ class _Unknown(str):
 
 def quoted(text: str) -> str:
     """Quote a text as one word of a shell: a server chooses its models' names, and hints are pasted."""
-    return text if text and _PLAIN.issuperset(text) else "'" + text.replace("'", "'\"'\"'") + "'"
+    is_plain = text and _PLAIN.issuperset(text) and not text.startswith("~")
+    return text if is_plain else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def _word(value: Value) -> Value:
@@ -544,8 +559,11 @@ def _word(value: Value) -> Value:
 
 def _hint(row: Row, fields: dict[str, Value]) -> str:
     words: dict[str, Value] = {
-        name: value if name in COMMANDS else _word(value) for name, value in fields.items()
+        name: value if name in COMMANDS else _word(value)
+        for name, value in fields.items()
+        if name in COMMANDS or not (isinstance(value, str) and value.startswith("-"))
     }
+    words.setdefault("configuration", configuration_file())
     own = {"darwin": row.darwin, "wsl": row.wsl}.get(system(), ())
     for hint in (*own, *row.hints):
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hived_client.vocabulary.faults import quoted
+
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True):
     """What a name ``HOST/NAMESPACE/MODEL:TAG`` means where it leaves out a part."""
@@ -39,6 +41,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The command that loads ``{model}`` with a context of ``{asked}`` tokens."""
     pull: str = ""
     """The command that fetches ``{model}``."""
+    address_variable: str = ""
+    """The variable that tells its commands of another server than the one at its default address."""
     registry: Registry | None = None
     """How its models are named, where a name is made of parts and some may be left out."""
     start_model: str = ""
@@ -84,6 +88,7 @@ OLLAMA = ProviderKind(
     start="ollama serve",
     context_option="num_ctx",
     pull="ollama pull {model}",
+    address_variable="OLLAMA_HOST",
     registry=Registry(host="registry.ollama.ai", namespace="library", tag="latest"),
     placement="ollama ps",
     upgrade="curl -fsSL https://ollama.com/install.sh | sh",
@@ -194,3 +199,35 @@ def address(url: str) -> tuple[str, int]:
         host, port = authority, ""
     number = int(port) if port.isdecimal() and int(port) < 65_536 else 443 if scheme == "https" else 80
     return host.strip("[]"), number
+
+
+_HERE = ("127.0.0.1", "localhost", "::1")
+_LOCAL = ("start", "start_model", "load", "tools", "upgrade", "install", "install_darwin")
+_ANYWHERE = ("pull", "placement")
+"""Commands that ask a server to do something, where they can be told which one."""
+
+
+def command(template: str, model: str, **more: str | int | None) -> str:
+    """Fill in the name of a model. Empty where there is no command, or the name would be an option of it."""
+    return "" if model.startswith("-") else template.format(model=quoted(model), **more)
+
+
+def commands_at(kind: ProviderKind, url: str, locality: str | None) -> ProviderKind:
+    """Return a kind's row with the commands that act on its server at this address, as they have to be.
+
+    Commands are given on this device. What would start, load or install something here does nothing for a
+    server on another, and Ollama's go to its default address unless a variable says another.
+    """
+    host, port = address(url)
+    is_here = locality == "device" or host in _HERE
+    if is_here and (not kind.address_variable or port in kind.ports):
+        return kind
+    changed: dict[str, str] = {} if is_here else dict.fromkeys((*_LOCAL, *_ANYWHERE), "")
+    if kind.address_variable and not {"{", "}"}.intersection(host):
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        scheme = "https://" if url.startswith("https:") else ""
+        given = f"{kind.address_variable}={quoted(scheme + where)} "
+        for name in ("start", *_ANYWHERE) if is_here else _ANYWHERE:
+            template = getattr(kind, name)
+            changed[name] = given + template if template else ""
+    return msgspec.structs.replace(kind, **changed)

@@ -132,9 +132,11 @@ def near(wanted: str, names: Sequence[str], most: int = 3) -> tuple[str, ...]:
 
 # Finding one of 500 models by a scan would cost more than everything else that a question does, so each
 # tuple of models is indexed once. Keyed by identity (hashing the content would cost the scan again); the
-# tuple is kept beside its index, so an identity can not be reused while its entry stands.
+# tuple is kept beside its index, so an identity can not be reused while its entry stands. Every change of an
+# inventory is another tuple: the oldest go, or a large one that changes often would be kept many times over.
 _INDEXES: dict[int, tuple[tuple[Model, ...], dict[str, int]]] = {}
-_MOST_INDEXES = 64
+_MOST_INDEXED = 16_384
+"""Models in all indexes together; one inventory may have more."""
 
 
 def _index(models: tuple[Model, ...]) -> dict[str, int]:
@@ -146,10 +148,20 @@ def _index(models: tuple[Model, ...]) -> dict[str, int]:
         for position, model in enumerate(models):
             for name in names(model):
                 index.setdefault(name.casefold(), position)
-    if len(_INDEXES) >= _MOST_INDEXES:
-        _INDEXES.clear()
+    _forget(len(models))
     _INDEXES[id(models)] = (models, index)
     return index
+
+
+def _forget(room: int) -> None:
+    """Drop the oldest indexes, until there is room for so many models. Other threads may do so too."""
+    kept = tuple(_INDEXES.items())
+    too_many = room + sum(len(models) for _, (models, _) in kept) - _MOST_INDEXED
+    for identity, (models, _) in kept:
+        if too_many <= 0:
+            return
+        _INDEXES.pop(identity, None)
+        too_many -= len(models)
 
 
 def _names(model: Model) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hived.cli.doctor.looking import expected_endpoints
 from hived.configuration.reading import Settings, read_settings
 from hived_client.doors.proxies import hijacked_endpoint
 from hived_client.doors.regular import open_regular
-from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.faults import Fault, configuration_file, fault, quoted
 from hived_client.vocabulary.world import Configuration, Endpoint
 
 KEYS = ("guess", "log_level", "api_base", "like", "api_key_env_var", "num_ctx", "autostart")
@@ -106,7 +106,7 @@ def _file(facts: ConfigurationFacts) -> Iterator[Finding]:
     yield from (of_fault(problem, "warn") for problem in configuration.problems)
     for name in facts.written[:10]:
         said = f"providers.{name}.api_key holds a key, and hived reads there only the name of its variable"
-        mend = f"set providers.{name}.api_key_env_var in ~/.hive/configuration.json"
+        mend = f"set providers.{name}.api_key_env_var in {configuration_file()}"
         yield warn("configuration.key_written", said, mend)
     for key, meant in facts.misspelt[:10]:
         find = f"grep -n {quoted(key.rpartition('.')[2])} {quoted(configuration.path)}"

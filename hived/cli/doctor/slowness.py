@@ -11,6 +11,7 @@ from hived.cli.rendering import size
 from hived_client.vocabulary.faults import fault, quoted
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import Model, World
+from hived_client.vocabulary.wsl import wsl_of
 
 PRESSED = 10.0
 """Share of time, in percent, that something waits for memory, from which it is felt (PSI, ``some avg10``)."""
@@ -45,19 +46,12 @@ def read_system(root: str = "/") -> System:
     """Read what the kernel says. Blocks; elsewhere than on Linux nothing is known."""
     texts = (_text(f"{root}proc/{name}") for name in ("meminfo", "pressure/memory", "version"))
     meminfo, pressure, kernel = texts
-    return System(memory=read_meminfo(meminfo, pressure), wsl=wsl_of(kernel))
+    return System(memory=read_meminfo(meminfo, pressure), wsl=wsl_of(kernel, {}))
 
 
 def check_speed(world: World, system: System, gpu: str, models_folders: Iterable[str]) -> list[Finding]:
     """Judge all of it. Pure. ``gpu`` names what there is beside the processor; empty: nothing."""
     return [*_placement(world, gpu), *_windows(world, system.wsl, models_folders), *_memory(system.memory)]
-
-
-def wsl_of(kernel: str) -> str:
-    """Return ``1`` or ``2`` for a kernel of WSL, by the text of ``/proc/version``; empty for any other."""
-    if "microsoft-standard" in kernel:
-        return "2"
-    return "1" if "-Microsoft" in kernel else ""
 
 
 def read_meminfo(meminfo: str, pressure: str) -> Memory:

@@ -6,6 +6,7 @@ import re
 
 from hived.machine.hardware.texts import Texts, text
 from hived_client.vocabulary.hardware import System
+from hived_client.vocabulary.wsl import wsl_of
 
 
 def understand_system(texts: Texts, inside: str | None = None) -> System:
@@ -19,7 +20,7 @@ def understand_system(texts: Texts, inside: str | None = None) -> System:
         kernel=version[1] if version else None,
         machine=_machine(texts),
         inside=inside,
-        wsl="microsoft" in kernel.lower(),
+        wsl=bool(wsl_of(kernel, {})),
         source="/etc/os-release, /proc/version",
     )
 

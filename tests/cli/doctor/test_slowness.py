@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hived.cli.doctor.slowness import Memory, System, check_speed, read_meminfo, read_system, wsl_of
+from hived.cli.doctor.slowness import Memory, System, check_speed, read_meminfo, read_system
 from hived_client.vocabulary.world import Endpoint, Model, World
 from tests.cli.doctor.findings_of import only, seen
 
@@ -96,13 +96,6 @@ def test_the_kernel_is_read_as_it_writes() -> None:
     )
     for odd in ("", "x", "MemTotal: many kB", "some avg10=x", "\0"):
         assert read_meminfo(odd, odd) == Memory()
-
-
-@pytest.mark.parametrize(
-    ("kernel", "version"), [(WSL1, "1"), (WSL2, "2"), ("Linux version 6.1.0-18-amd64", "")]
-)
-def test_wsl_is_told_by_its_kernel(kernel: str, version: str) -> None:
-    assert wsl_of(kernel) == version
 
 
 def test_a_whole_system_is_read_below_a_folder(tmp_path: Path) -> None:

@@ -452,6 +452,20 @@ async def test_a_model_of_the_clouds_goes_through_litellm_as_it_is(
     assert through.asked == ["anthropic/claude"]
 
 
+async def test_what_is_private_goes_to_the_server_whatever_proxy_is_set(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ollama() as server:
+        server.add("tiny:latest", context_length=32768)
+        configure(environment, providers(ollama=server.url))
+        proxied = environment | {"HTTP_PROXY": "http://127.0.0.1:9"}
+        monkeypatch.setenv("HTTP_PROXY", proxied["HTTP_PROXY"])
+        with Running(environment):
+            result = await run(worker(tmp_path / "w"), "ollama/tiny", proxied, private=True)
+    assert result.success, result.error
+    assert "proxy.hijacks" not in [each.code for each in result.warnings]
+
+
 async def test_what_is_private_never_goes_there(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
