@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from hived.configuration.autostart import autostarts
+from hived.configuration.document import MOST_ENTRIES, decode_document
 from hived.configuration.environment import from_environment
 from hived.configuration.hive import configured_by_hive, from_hive, tokens
 from hived.decisions.addresses import BadAddress, read_url
@@ -30,9 +31,6 @@ from hived_client.vocabulary.world import Configuration, ConfiguredModel
 
 MOST_BYTES = 16 * 1024 * 1024
 """A configuration that is longer than this is not read."""
-
-MOST_ENTRIES = 1000
-"""Entries of ``providers`` that are read; far fewer servers are watched."""
 MOST_PROBLEMS = 100
 """Problems of a configuration that are told one by one."""
 
@@ -64,7 +62,7 @@ def read_settings(
     now: float,
     kinds: tuple[ProviderKind, ...] = (),
 ) -> tuple[Settings, Configuration]:
-    """Read everything; the second value is what ``status`` shows of it. Never raises for content.
+    """Read everything; the second value is what ``status`` shows of it. Never raises for content. Blocks.
 
     ``kinds`` are those of plug-ins, which an entry may name as it may hived's own.
     """
@@ -77,7 +75,7 @@ def read_settings(
         problem = fault("configuration.unreadable", path=path, why=error.strerror or "unknown")
         return _kept(last_good, path, environment, kinds, problem, now)
     try:
-        document = json.loads(raw.decode())
+        document = decode_document(raw)
     except json.JSONDecodeError as error:
         problem = _broken(path, error.lineno, error.colno, error.msg)
         return _kept(last_good, path, environment, kinds, problem, now)

@@ -215,7 +215,7 @@ class App:
         )
         self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
         self._store.update(lambda world: introduce(world, self._daemon(), self._probes.kinds))
-        self._configuration.read()
+        await self._configuration.read()
 
     def _make_jobs(self, surroundings: ThisMachine) -> Jobs:
         async def installation(provider: str) -> Installation | None:

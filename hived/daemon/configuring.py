@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import anyio
+import anyio.to_thread
 import msgspec
 import structlog
 
@@ -25,7 +27,7 @@ from hived.decisions.expected import Given, expected
 from hived.decisions.transitions import configure, expect
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
-from hived_client.vocabulary.world import Endpoint
+from hived_client.vocabulary.world import Configuration, Endpoint
 
 POLL = 0.15
 """Seconds between two looks at the configuration's date. One ``stat`` seven times a second costs less than
@@ -62,6 +64,7 @@ class ConfigurationWatch:
         self._started = started
         self._autostart = autostart
         self._settings: Settings | None = None
+        self._reading = anyio.Lock()
         self._is_told = False
         self.turns = 0
 
@@ -84,7 +87,7 @@ class ConfigurationWatch:
                 if is_told:
                     await self.reload()
                 else:
-                    self.read()
+                    await self.read()
                 # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same; and
                 # so does what was written again within one step of the clock for dates.
                 settled = abs(self._clock.wall() - mark[0] / 1e9) > SETTLED
@@ -94,19 +97,24 @@ class ConfigurationWatch:
         """Read the configuration because somebody wants it, and tell systemd, which may wait for the end."""
         self._notifier.reloading(self._clock.monotonic_ns())
         try:
-            self.read()
+            await self.read()
         finally:
             self._notifier.ready()  # else the unit would be "reloading" until somebody starts it anew
 
-    def read(self) -> None:
-        """Read the file and make the World's configuration and endpoints anew. Blocks for the reading."""
-        settings, configuration = read_settings(
-            self._path,
-            self._environment,
-            last_good=self._settings,
-            now=self._clock.wall(),
-            kinds=self._probes.kinds,
-        )
+    async def read(self) -> None:
+        """Read the file, in a thread, and make the World's configuration and endpoints anew."""
+        async with self._reading:  # of two at once the older might be believed last
+            read = partial(
+                read_settings,
+                self._path,
+                self._environment,
+                last_good=self._settings,
+                now=self._clock.wall(),
+                kinds=self._probes.kinds,
+            )
+            self._take(*await anyio.to_thread.run_sync(read, abandon_on_cancel=True))
+
+    def _take(self, settings: Settings, configuration: Configuration) -> None:
         self._settings = settings
         configure_logs(settings.log_level)
         before = self._store.world.configuration
