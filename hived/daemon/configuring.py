@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from hived.configuration.reading import Settings, read_settings
-from hived.daemon.clock import Clock
+from hived.daemon.clock import Clock, until_next
 from hived.daemon.logs import configure_logs
 from hived.daemon.notify import Notifier
 from hived.daemon.probes import Probes, lm_studio_guess
@@ -29,9 +29,10 @@ from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import Configuration, Endpoint
 
-POLL = 0.15
-"""Seconds between two looks at the configuration's date. One ``stat`` seven times a second costs less than
-a watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it."""
+POLL = 0.5 / 3
+"""Seconds between two looks at the configuration's date. One ``stat`` six times a second costs less than a
+watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it. Every
+third look falls together with the daemon's beat."""
 SETTLED = 0.1
 """Seconds after which a file cannot change again without its date showing it: the system's clock for dates
 moves in steps, of 10 ms at most where it is slow, and some file systems round."""
@@ -79,7 +80,7 @@ class ConfigurationWatch:
         """Read the configuration when it changes, when told to, and now and then in case nobody told."""
         known: tuple[int, ...] | None = None  # it may have changed since it was read at the start
         while True:
-            await anyio.sleep(POLL)  # several times a second: an event to wait for costs twice
+            await anyio.sleep(until_next(POLL))  # several times a second: an event to wait for costs twice
             self.turns += 1
             is_told, self._is_told = self._is_told, False
             mark = _mark(self._path)
