@@ -72,8 +72,8 @@ def read_settings(
         settings = _settings({}, path, environment, kinds)
         return settings, Configuration(path=path, state="missing", problems=settings.problems, loaded_at=now)
     except OSError as error:
-        problem = fault("configuration.unreadable", path=path, why=error.strerror or "unknown")
-        return _kept(last_good, path, environment, kinds, problem, now)
+        why = error.strerror or "unknown"
+        return unreadable(path, environment, why, last_good=last_good, now=now, kinds=kinds)
     try:
         document = decode_document(raw)
     except json.JSONDecodeError as error:
@@ -92,6 +92,20 @@ def read_settings(
         return _kept(last_good, path, environment, kinds, problem, now)
     settings = _settings(document, path, environment, kinds)
     return settings, Configuration(path=path, state="ok", problems=settings.problems, loaded_at=now)
+
+
+def unreadable(
+    path: str,
+    environment: Mapping[str, str],
+    why: str,
+    *,
+    last_good: Settings | None,
+    now: float,
+    kinds: tuple[ProviderKind, ...] = (),
+) -> tuple[Settings, Configuration]:
+    """Return what ``read_settings`` does for a file that cannot be read; ``why`` not, in a few words."""
+    problem = fault("configuration.unreadable", path=path, why=why)
+    return _kept(last_good, path, environment, kinds, problem, now)
 
 
 def _broken(path: str, line: int, column: int, why: str) -> Fault:

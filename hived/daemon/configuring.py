@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import anyio
-import anyio.to_thread
 import msgspec
 import structlog
 
-from hived.configuration.reading import Settings, read_settings
+from hived.configuration.reading import Settings, read_settings, unreadable
+from hived.daemon.aside import Aside
 from hived.daemon.clock import Clock, until_next
 from hived.daemon.logs import configure_logs
 from hived.daemon.notify import Notifier
@@ -33,6 +33,8 @@ POLL = 0.5 / 3
 """Seconds between two looks at the configuration's date. One ``stat`` six times a second costs less than a
 watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it. Every
 third look falls together with the daemon's beat."""
+LONGEST_READ = 5.0
+"""Seconds that the reading of the configuration may take."""
 SETTLED = 0.1
 """Seconds after which a file cannot change again without its date showing it: the system's clock for dates
 moves in steps, of 10 ms at most where it is slow, and some file systems round."""
@@ -66,6 +68,7 @@ class ConfigurationWatch:
         self._autostart = autostart
         self._settings: Settings | None = None
         self._reading = anyio.Lock()
+        self._aside = Aside()
         self._is_told = False
         self.turns = 0
 
@@ -105,15 +108,15 @@ class ConfigurationWatch:
     async def read(self) -> None:
         """Read the file, in a thread, and make the World's configuration and endpoints anew."""
         async with self._reading:  # of two at once the older might be believed last
-            read = partial(
-                read_settings,
-                self._path,
-                self._environment,
-                last_good=self._settings,
-                now=self._clock.wall(),
-                kinds=self._probes.kinds,
-            )
-            self._take(*await anyio.to_thread.run_sync(read, abandon_on_cancel=True))
+            last_good, now, kinds = self._settings, self._clock.wall(), self._probes.kinds
+            place = self._path, self._environment
+            read = partial(read_settings, *place, last_good=last_good, now=now, kinds=kinds)
+            try:
+                found = await self._aside.within(LONGEST_READ, read)
+            except TimeoutError:
+                why = f"no answer from its disk within {LONGEST_READ:g} s"
+                found = unreadable(*place, why, last_good=last_good, now=now, kinds=kinds)
+            self._take(*found)
 
     def _take(self, settings: Settings, configuration: Configuration) -> None:
         self._settings = settings

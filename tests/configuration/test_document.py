@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hived.configuration import document as module
@@ -20,6 +20,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*READ, "notes"]), ANYTHING))
 def test_what_is_read_is_what_json_says(document: dict[str, object]) -> None:
     raw = json.dumps(document).encode()

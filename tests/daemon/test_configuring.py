@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hived.daemon import configuring
 from hived.daemon.clock import Clock
 from hived.daemon.configuring import ConfigurationWatch
 from hived.daemon.notify import Notifier
@@ -20,11 +21,14 @@ from tests.client.worlds import world
 
 
 def watch_of(
-    folder: Path, autostart: Callable[[tuple[Autostart, ...]], None], environment: Mapping[str, str]
+    folder: Path,
+    autostart: Callable[[tuple[Autostart, ...]], None],
+    environment: Mapping[str, str],
+    store: Store | None = None,
 ) -> ConfigurationWatch:
     clock = Clock()
     return ConfigurationWatch(
-        Store(world(), clock),
+        store or Store(world(), clock),
         Probes(by_provider={}, shelves={}, kinds=(), broken=()),
         str(folder / "configuration.json"),
         environment,
@@ -36,14 +40,15 @@ def watch_of(
 
 
 class Slow(dict[str, str]):
-    """An environment that is read as slowly as a file of many megabytes."""
+    """An environment that a thread reads as slowly as a file of many megabytes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.go_on = threading.Event()
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        assert self.go_on.wait(5.0), "nobody else had a turn"
+        if threading.current_thread() is not threading.main_thread():
+            assert self.go_on.wait(5.0), "nobody else had a turn"
         return super().get(name, default)
 
 
@@ -57,6 +62,26 @@ async def test_while_the_configuration_is_read_others_have_their_turn(tmp_path: 
         assert taken == []
         environment.go_on.set()
     assert taken == [()]
+
+
+@pytest.mark.anyio
+async def test_of_a_disk_that_does_not_answer_nobody_waits_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuring, "LONGEST_READ", 0.05)
+    environment, store = Slow(), Store(world(), Clock())
+    watch = watch_of(tmp_path, lambda _: None, environment, store)
+    environment.go_on.set()
+    await watch.read()
+    assert store.world.configuration is not None
+    assert store.world.configuration.state == "missing"
+    environment.go_on.clear()
+    try:
+        await watch.read()
+        assert store.world.configuration.error is not None
+        assert store.world.configuration.error.code == "configuration.unreadable"
+    finally:
+        environment.go_on.set()
 
 
 @pytest.mark.anyio
