@@ -55,6 +55,7 @@ HOMES = {
         "hived_client.agent.chat",
         "hived_client.agent.egress",
     ),
+    "httpcore": ("hived.providers.http",),
     "psutil": ("hived.machine.processes",),
     "xllamacpp": ("hived.machine.embedded_llamacpp",),
     "pynvml": ("hived.machine.hardware.nvml_child",),

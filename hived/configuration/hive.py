@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 
+from hived.configuration.document import MOST_ENTRIES, SECTIONS
 from hived.decisions.addresses import BadAddress, read_url
 from hived.decisions.configured import Configured
 from hived.decisions.expected import Given
@@ -18,11 +19,6 @@ from hived_client.resolution import LONGEST_NAME, MOST_CONTEXT
 from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, ProviderKind, kind_of_prefix
 from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.world import ConfiguredModel
-
-SECTIONS = ("llm", "worker_llm", "vision_fallback")
-
-MOST_SECTIONS = 1000
-"""Entries of the library that are read."""
 
 _Section = Mapping[str, object]
 
@@ -81,7 +77,7 @@ def _sections(document: _Section) -> Iterator[tuple[str, str, _Section]]:
     library = document.get("provider_library")
     if not isinstance(library, dict):
         return
-    for name, section in itertools.islice(library.items(), MOST_SECTIONS):
+    for name, section in itertools.islice(library.items(), MOST_ENTRIES):
         plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 50
         if plain and isinstance(section, dict):
             yield f"provider_library.{name}", f"hive-{name}", section

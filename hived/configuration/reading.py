@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from hived.configuration.autostart import autostarts
+from hived.configuration.document import MOST_ENTRIES, decode_document
 from hived.configuration.environment import from_environment
 from hived.configuration.hive import configured_by_hive, from_hive, tokens
 from hived.decisions.addresses import BadAddress, read_url
@@ -30,9 +31,6 @@ from hived_client.vocabulary.world import Configuration, ConfiguredModel
 
 MOST_BYTES = 16 * 1024 * 1024
 """A configuration that is longer than this is not read."""
-
-MOST_ENTRIES = 1000
-"""Entries of ``providers`` that are read; far fewer servers are watched."""
 MOST_PROBLEMS = 100
 """Problems of a configuration that are told one by one."""
 
@@ -64,7 +62,7 @@ def read_settings(
     now: float,
     kinds: tuple[ProviderKind, ...] = (),
 ) -> tuple[Settings, Configuration]:
-    """Read everything; the second value is what ``status`` shows of it. Never raises for content.
+    """Read everything; the second value is what ``status`` shows of it. Never raises for content. Blocks.
 
     ``kinds`` are those of plug-ins, which an entry may name as it may hived's own.
     """
@@ -74,10 +72,10 @@ def read_settings(
         settings = _settings({}, path, environment, kinds)
         return settings, Configuration(path=path, state="missing", problems=settings.problems, loaded_at=now)
     except OSError as error:
-        problem = fault("configuration.unreadable", path=path, why=error.strerror or "unknown")
-        return _kept(last_good, path, environment, kinds, problem, now)
+        why = error.strerror or "unknown"
+        return unreadable(path, environment, why, last_good=last_good, now=now, kinds=kinds)
     try:
-        document = json.loads(raw.decode())
+        document = decode_document(raw)
     except json.JSONDecodeError as error:
         problem = _broken(path, error.lineno, error.colno, error.msg)
         return _kept(last_good, path, environment, kinds, problem, now)
@@ -94,6 +92,20 @@ def read_settings(
         return _kept(last_good, path, environment, kinds, problem, now)
     settings = _settings(document, path, environment, kinds)
     return settings, Configuration(path=path, state="ok", problems=settings.problems, loaded_at=now)
+
+
+def unreadable(
+    path: str,
+    environment: Mapping[str, str],
+    why: str,
+    *,
+    last_good: Settings | None,
+    now: float,
+    kinds: tuple[ProviderKind, ...] = (),
+) -> tuple[Settings, Configuration]:
+    """Return what ``read_settings`` does for a file that cannot be read; ``why`` not, in a few words."""
+    problem = fault("configuration.unreadable", path=path, why=why)
+    return _kept(last_good, path, environment, kinds, problem, now)
 
 
 def _broken(path: str, line: int, column: int, why: str) -> Fault:

@@ -23,7 +23,7 @@ import anyio.to_thread
 import structlog
 
 from hived.daemon.claim import StateTaken, claim_state
-from hived.daemon.clock import Clock
+from hived.daemon.clock import Clock, until_next
 from hived.daemon.configuring import ConfigurationWatch
 from hived.daemon.fleet import Fleet
 from hived.daemon.hardware import HardwareWatch, kept_path
@@ -215,7 +215,7 @@ class App:
         )
         self._server = Server(self._store, methods.table(), daemon_id=self._id.hex, boot=boot_id())
         self._store.update(lambda world: introduce(world, self._daemon(), self._probes.kinds))
-        self._configuration.read()
+        await self._configuration.read()
 
     def _make_jobs(self, surroundings: ThisMachine) -> Jobs:
         async def installation(provider: str) -> Installation | None:
@@ -314,7 +314,7 @@ class App:
                 elif not self._publisher.is_intact():
                     log.warning("snapshot.lost", path=self._places.folder)
                     self._publisher.reopen()
-            with anyio.move_on_after(BEAT_INTERVAL):
+            with anyio.move_on_after(until_next(BEAT_INTERVAL)):
                 await self._stopping.wait()
 
     def _progress(self) -> Progress:

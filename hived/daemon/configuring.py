@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import anyio
 import msgspec
 import structlog
 
-from hived.configuration.reading import Settings, read_settings
-from hived.daemon.clock import Clock
+from hived.configuration.reading import Settings, read_settings, unreadable
+from hived.daemon.aside import Aside
+from hived.daemon.clock import Clock, until_next
 from hived.daemon.logs import configure_logs
 from hived.daemon.notify import Notifier
 from hived.daemon.probes import Probes, lm_studio_guess
@@ -25,11 +27,14 @@ from hived.decisions.expected import Given, expected
 from hived.decisions.transitions import configure, expect
 from hived_client.vocabulary.faults import fault
 from hived_client.vocabulary.kinds import kind_named
-from hived_client.vocabulary.world import Endpoint
+from hived_client.vocabulary.world import Configuration, Endpoint
 
-POLL = 0.15
-"""Seconds between two looks at the configuration's date. One ``stat`` seven times a second costs less than
-a watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it."""
+POLL = 0.5 / 3
+"""Seconds between two looks at the configuration's date. One ``stat`` six times a second costs less than a
+watch, and no way of replacing a file (rename, link, folder removed and made again) can hide from it. Every
+third look falls together with the daemon's beat."""
+LONGEST_READ = 5.0
+"""Seconds that the reading of the configuration may take."""
 SETTLED = 0.1
 """Seconds after which a file cannot change again without its date showing it: the system's clock for dates
 moves in steps, of 10 ms at most where it is slow, and some file systems round."""
@@ -62,6 +67,8 @@ class ConfigurationWatch:
         self._started = started
         self._autostart = autostart
         self._settings: Settings | None = None
+        self._reading = anyio.Lock()
+        self._aside = Aside()
         self._is_told = False
         self.turns = 0
 
@@ -76,7 +83,7 @@ class ConfigurationWatch:
         """Read the configuration when it changes, when told to, and now and then in case nobody told."""
         known: tuple[int, ...] | None = None  # it may have changed since it was read at the start
         while True:
-            await anyio.sleep(POLL)  # several times a second: an event to wait for costs twice
+            await anyio.sleep(until_next(POLL))  # several times a second: an event to wait for costs twice
             self.turns += 1
             is_told, self._is_told = self._is_told, False
             mark = _mark(self._path)
@@ -84,7 +91,7 @@ class ConfigurationWatch:
                 if is_told:
                     await self.reload()
                 else:
-                    self.read()
+                    await self.read()
                 # What could not be opened (no descriptor left, say) may be tomorrow, and looks the same; and
                 # so does what was written again within one step of the clock for dates.
                 settled = abs(self._clock.wall() - mark[0] / 1e9) > SETTLED
@@ -94,19 +101,24 @@ class ConfigurationWatch:
         """Read the configuration because somebody wants it, and tell systemd, which may wait for the end."""
         self._notifier.reloading(self._clock.monotonic_ns())
         try:
-            self.read()
+            await self.read()
         finally:
             self._notifier.ready()  # else the unit would be "reloading" until somebody starts it anew
 
-    def read(self) -> None:
-        """Read the file and make the World's configuration and endpoints anew. Blocks for the reading."""
-        settings, configuration = read_settings(
-            self._path,
-            self._environment,
-            last_good=self._settings,
-            now=self._clock.wall(),
-            kinds=self._probes.kinds,
-        )
+    async def read(self) -> None:
+        """Read the file, in a thread, and make the World's configuration and endpoints anew."""
+        async with self._reading:  # of two at once the older might be believed last
+            last_good, now, kinds = self._settings, self._clock.wall(), self._probes.kinds
+            place = self._path, self._environment
+            read = partial(read_settings, *place, last_good=last_good, now=now, kinds=kinds)
+            try:
+                found = await self._aside.within(LONGEST_READ, read)
+            except TimeoutError:
+                why = f"no answer from its disk within {LONGEST_READ:g} s"
+                found = unreadable(*place, why, last_good=last_good, now=now, kinds=kinds)
+            self._take(*found)
+
+    def _take(self, settings: Settings, configuration: Configuration) -> None:
         self._settings = settings
         configure_logs(settings.log_level)
         before = self._store.world.configuration

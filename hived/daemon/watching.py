@@ -11,6 +11,7 @@ from typing import Protocol
 import anyio
 
 from hived.daemon.aside import Aside
+from hived.daemon.clock import until_next
 from hived.machine.processes import find_listener, identify, is_stopped, wait_exit
 
 STOP_POLL = 0.5
@@ -53,7 +54,7 @@ class SystemProcesses:
     async def run(self) -> None:
         """Tell, twice a second, which of the watched processes were stopped or go on."""
         while True:
-            await anyio.sleep(STOP_POLL)
+            await anyio.sleep(until_next(STOP_POLL))
             self.turns += 1
             stopped = {pid for pid in self._watched if is_stopped(pid)}
             changed, self._stopped = stopped ^ self._stopped, stopped

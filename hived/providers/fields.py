@@ -38,6 +38,8 @@ def text(value: object, longest: int = LONGEST_NAME) -> str | None:
     """Return a text that can be shown: not empty, not too long, no control characters."""
     if not isinstance(value, str) or not value or len(value) > longest:
         return None
+    if value.isprintable():
+        return value  # as nearly every one is: what follows asks about each character
     return None if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in value) else value
 
 

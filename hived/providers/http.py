@@ -15,6 +15,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import anyio
 import anyio.lowlevel
+import httpcore
 import httpx
 import msgspec
 
@@ -40,10 +41,15 @@ LARGE = 16 * 1024 * 1024
 """Bytes that an inventory may have."""
 LINE = 1024 * 1024
 """Bytes that a line of an event stream may have."""
-PIECE = 64
+PIECE = 1024
 """Bytes as which a piece of an answer counts at least: to read one costs the same however small it is."""
+SIP = 8 * 1024
+"""Bytes that are read from a connection at once. Every piece in them is taken out before the next wait, which
+is the first place where an answer can be left; to read an inventory in more sips costs next to nothing."""
 TURN = 64
-"""Pieces after which other tasks have their turn: some thousand may lie there at once."""
+"""Pieces after which other tasks have their turn: a sip may hold some hundred."""
+EVENT = 256
+"""Bytes as which a line of an event stream counts at least: one that is short costs the same."""
 EVENTS_RATE = 128 * 1024
 """Bytes of events that a server may send in a second for long; ``LINE`` of them may come at once. A router
 that loads models sends some hundreds."""
@@ -124,9 +130,10 @@ class Http:
                     def take(chunk: bytes) -> bool:
                         nonlocal rest, allowed, at
                         now = anyio.current_time()
-                        allowed, at = min(LINE, allowed + (now - at) * EVENTS_RATE) - len(chunk), now
-                        idle.deadline = now + PUSH_IDLE
                         *whole, rest = (rest + chunk).split(b"\n")
+                        cost = max(len(chunk), EVENT * len(whole))
+                        allowed, at = min(LINE, allowed + (now - at) * EVENTS_RATE) - cost, now
+                        idle.deadline = now + PUSH_IDLE
                         for line in whole:
                             told(line.rstrip(b"\r"))
                         return len(rest) <= LINE and allowed >= 0.0
@@ -219,6 +226,7 @@ async def _read(response: httpx.Response, take: Callable[[bytes], bool]) -> bool
 
 
 def _client(*, verify: bool) -> httpx.AsyncClient:
+    httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = SIP  # httpx has no way to hand it on
     return httpx.AsyncClient(
         trust_env=False,
         follow_redirects=False,

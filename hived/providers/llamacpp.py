@@ -305,6 +305,8 @@ def _routed(entry: Mapping[str, object], endpoint: str) -> Model | None:
 
 def _with_meta(model: Model, entry: Mapping[str, object], loaded_context: int | None) -> Model:
     meta = entry.get("meta")
+    if not is_object(meta) and loaded_context is None:
+        return model  # one of a router that was never loaded, of which there may be thousands
     return msgspec.structs.replace(
         model,
         size=count(inner(meta, "size")),

@@ -81,10 +81,12 @@ def daemon(
             child.wait()
 
 
-def write_configuration(where: Places, providers: Mapping[str, str], *, kind: str = "llamacpp") -> None:
-    """Put a configuration in the place of the one that is there, as an editor does."""
+def write_configuration(
+    where: Places, providers: Mapping[str, str], *, kind: str = "llamacpp", more: Sequence[object] = ()
+) -> None:
+    """Put a configuration in the place of the one that is there, as an editor does; ``more`` is others'."""
     entries = {name: {"like": kind, "api_base": url} for name, url in providers.items()}
-    document = {"hived": {"guess": False, "log_level": "warning"}, "providers": entries}
+    document = {"hived": {"guess": False, "log_level": "warning"}, "providers": entries, "more": more}
     path = Path(where.configuration)
     fresh = path.with_name(".configuration.swp")
     fresh.write_bytes(msgspec.json.encode(document))

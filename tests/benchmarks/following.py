@@ -14,9 +14,10 @@ from pathlib import Path
 
 from hived.daemon.methods import A_MOMENT
 from hived.decisions.addresses import host_and_port
-from hived_client.doors.sync import Client
+from hived_client.doors.sync import Client, Connection
+from hived_client.doors.wire import Nothing
 from hived_client.resolution import Target
-from hived_client.vocabulary.world import Endpoint
+from hived_client.vocabulary.world import Endpoint, World
 from tests.benchmarks.daemons import daemon, write_configuration
 from tests.benchmarks.measuring import Row, Times, figure, short, wait_until
 from tests.servers.llamacpp_router import LlamaCppRouter
@@ -28,6 +29,9 @@ from tests.servers.strangers import LyingLlamaCpp
 CLIENTS = 50
 """Clients that ask at once for a model that has just come."""
 
+OBJECTS = 80_000
+"""Objects of somebody else's in a configuration of 5 MB: to make them is the longest part of reading it."""
+
 
 def followed_rows(scale: float) -> Iterator[Row]:
     """From the act to what every client reads."""
@@ -36,6 +40,31 @@ def followed_rows(scale: float) -> Iterator[Row]:
     yield figure("new Ollama manifest on disk → visible, p95", _manifest(times).p95, 0.3)
     yield figure("new LM Studio model on disk → visible, p95", _models_folder(times).p95, 1.0)
     yield figure("llama.cpp router's event → visible, p95", _router(times).p95, 0.3)
+    small, large = (
+        _questions_meanwhile(max(5, times // 4), 0),
+        _questions_meanwhile(max(5, times // 4), OBJECTS),
+    )
+    yield figure("5 MB of configuration: the longest that a question waits, p50", large.p50, 0.05)
+    yield figure("  (the same with 100 bytes: shown for comparison)", small.p50, 0.05)
+
+
+def _questions_meanwhile(times: int, objects: int) -> Times:
+    """Return the longest round trip of each time that a configuration with so much more in it is taken in."""
+    more = [{"name": f"entry-{n}", "numbers": [n, 0.5, None], "is_set": True} for n in range(objects)]
+    with LyingLlamaCpp() as first, LyingLlamaCpp() as second, daemon({"server": first.url}) as running:
+        client, longest = Client(running.where), []
+        with Connection(running.where, 5.0) as connection:
+            for turn in range(times):
+                url = (second if turn % 2 == 0 else first).url
+                write_configuration(running.where, {"server": url}, more=more)
+                spent = [0.0]
+                while not _sees(client, lambda each: (each.url, each.state) == (url, "ready")):  # noqa: B023
+                    began = time.perf_counter()
+                    connection.call("world", Nothing(), World, 5.0)
+                    spent.append(time.perf_counter() - began)
+                    time.sleep(0.001)
+                longest.append(max(spent))
+    return Times(sorted(longest))
 
 
 def _configuration(times: int) -> Times:

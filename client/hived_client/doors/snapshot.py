@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -46,6 +47,9 @@ NIL = msgspec.Raw(b"\xc0")
 """Nothing, as msgpack writes it."""
 
 
+Part = TypeVar("Part", Daemon, Configuration, Hardware)
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint in the snapshot: enough to tell whether a question concerns it, and the rest raw."""
 
@@ -59,10 +63,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class Body(msgspec.Struct, frozen=True, kw_only=True):
     """The snapshot's map."""
 
-    daemon: Daemon | None = None
-    configuration: Configuration | None = None
+    daemon: msgspec.Raw = NIL
+    configuration: msgspec.Raw = NIL
     hardware: msgspec.Raw = NIL
-    """Raw too: no question is about it."""
+    """Raw too, all three: no question is about them, and to learn to decode them costs a new process time."""
     problems: tuple[Fault, ...] = ()
     kinds: tuple[ProviderKind, ...] = ()
     endpoints: tuple[Entry, ...] = ()
@@ -149,16 +153,19 @@ class Snapshot:
                 endpoints.append(self.endpoint(entry.name))
             except Unavailable as error:
                 problems.append(error.fault)
-        hardware = None
-        try:
-            hardware = msgspec.msgpack.decode(self.body.hardware, type=Hardware | None)
-        except BROKEN:
-            problems.append(foreign("", "what it says of this machine makes no sense").fault)
+
+        def part(raw: msgspec.Raw, shape: type[Part], what: str) -> Part | None:
+            try:
+                return msgspec.msgpack.decode(raw, type=shape | None)
+            except BROKEN:
+                problems.append(foreign("", f"what it says of {what} makes no sense").fault)
+                return None
+
         return World(
             generation=self.generation,
-            daemon=self.body.daemon,
-            configuration=self.body.configuration,
-            hardware=hardware,
+            daemon=part(self.body.daemon, Daemon, "the daemon"),
+            configuration=part(self.body.configuration, Configuration, "the configuration"),
+            hardware=part(self.body.hardware, Hardware, "this machine"),
             endpoints=tuple(endpoints),
             problems=tuple(problems),
             kinds=self.kinds,
@@ -186,8 +193,8 @@ def encode_snapshot(world: World, entries: Sequence[Entry], *, daemon_id: bytes,
     """Encode a World whose endpoints are already encoded."""
     body = _encode(
         Body(
-            daemon=world.daemon,
-            configuration=world.configuration,
+            daemon=msgspec.Raw(_encode(world.daemon)),
+            configuration=msgspec.Raw(_encode(world.configuration)),
             hardware=msgspec.Raw(_encode(world.hardware)),
             problems=world.problems,
             kinds=world.kinds,

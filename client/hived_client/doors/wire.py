@@ -181,7 +181,6 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _pack = msgspec.msgpack.Encoder().encode
 _reply = msgspec.msgpack.Decoder(Reply).decode
-_change = msgspec.msgpack.Decoder(Change).decode
 
 HELLO_BODY = _pack(Hello(hived=1, min=PROTOCOL_MIN, max=PROTOCOL_MAX, version=__version__, features=FEATURES))
 
@@ -238,7 +237,7 @@ def read_result(reply: Reply, shape: Any) -> Any:
 def read_change(reply: Reply) -> Change:
     """Decode an event. Raises ``Unavailable`` for one that makes no sense."""
     try:
-        return _change(bytes(reply.body))
+        return msgspec.msgpack.decode(reply.body, type=Change)
     except BROKEN as error:
         raise Unavailable(fault("protocol.broken", why="an event makes no sense")) from error
 

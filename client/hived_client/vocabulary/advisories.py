@@ -40,12 +40,13 @@ ADVISORIES: tuple[Advisory, ...] = (
 )
 """The gravest of a provider first."""
 
-_RELEASE = re.compile(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?![\d.])(.*)", re.DOTALL | re.ASCII)
+_RELEASE = r"(?as)v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?![\d.])(.*)"
+"""Compiled when it is first needed: most processes ask about a server that has no hole."""
 
 
 def release_of(version: str | None) -> Release | None:
     """Return the release number of a version: ``0.14.1+cu128`` is (0, 14, 1); ``None`` where it has none."""
-    found = _RELEASE.fullmatch(version or "")
+    found = re.fullmatch(_RELEASE, version or "")
     if found is None or "dev" in found[4].casefold() or (found[4] and found[4][0] not in "+-rab"):
         return None
     numbers = int(found[1]), int(found[2]), int(found[3] or 0)
@@ -54,12 +55,9 @@ def release_of(version: str | None) -> Release | None:
 
 def advisories(provider: str, version: str | None) -> tuple[Advisory, ...]:
     """Return the holes that a version is known to have."""
-    release = release_of(version)
-    if release is None:
-        return ()
-    return tuple(
-        each for each in ADVISORIES if each.provider == provider and each.since <= release < each.fixed_in
-    )
+    rows = [each for each in ADVISORIES if each.provider == provider]
+    release = release_of(version) if rows else None
+    return tuple(each for each in rows if release is not None and each.since <= release < each.fixed_in)
 
 
 def vulnerable(endpoint: Endpoint, kind: ProviderKind) -> Fault | None:
