@@ -15,11 +15,12 @@ import msgspec
 from hived_client.agent.call_faults import cut_short, truncated
 from hived_client.agent.chat import PATIENCE, Chat
 from hived_client.agent.context import Meter
+from hived_client.agent.settings import names_server_of
 from hived_client.agent.words import Piece, Reply, Request
 from hived_client.doors.aio import AsyncClient
 from hived_client.errors import CallFailed, NotReady, Unavailable
 from hived_client.resolution import Question, Target
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, is_local_model, kind_named
 
 LOADING = 600.0
@@ -42,8 +43,10 @@ def needs_litellm(model: str, hived: AsyncClient) -> bool:
     """Tell, from what lies in the files, whether a model will be called through LiteLLM: the cloud's."""
     if is_local_model(model):
         return False
-    snapshot = hived.look().snapshot
-    found = None if snapshot is None else snapshot.answer(Question(model=model))
+    view = hived.look()
+    if names_server_of(model, view.places.configuration):
+        return False
+    found = None if view.snapshot is None else view.snapshot.answer(Question(model=model))
     return not isinstance(found, Target) and (found is None or found.fault.code in _NO_PROVIDER)
 
 
@@ -110,6 +113,11 @@ class Calls:
             local = is_local_model(self.model) or self._private is not False
             if local or no.code not in _NO_PROVIDER:
                 raise
+            view = self._hived.look()
+            if names_server_of(self.model, view.places.configuration):
+                if view.running:
+                    raise
+                raise NotReady(fault("daemon.not_running")) from no  # it alone knows where that server is
             self._is_cloud = True
             return await self._turn(request)
         fitted = self._fitted(request, target)

@@ -481,6 +481,21 @@ async def test_what_is_private_never_goes_there(
     assert through.asked == []
 
 
+@pytest.mark.parametrize("name", ["lab", "Together_AI"])
+async def test_a_server_that_the_user_named_is_no_cloud_also_where_hived_does_not_run(
+    name: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = Through(monkeypatch)
+    configure(environment, {name.lower(): {"like": "vllm", "api_base": "http://127.0.0.1:9"}})
+    result = await run(worker(tmp_path / "w"), f"{name}/m", environment)
+    assert result.error == "hived is not running. → hived serve"
+    with Running(environment):
+        result = await run(worker(tmp_path / "w"), f"{name}/m", environment)
+    assert result.fault is not None
+    assert result.fault.code.startswith("server.")
+    assert through.asked == []
+
+
 async def test_whoever_wants_litellm_for_a_local_model_has_it(
     llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
