@@ -25,6 +25,8 @@ from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, is_local_model, kin
 
 LOADING = 600.0
 """Seconds for which a model that is loading, or a server that is starting, is waited for."""
+BUSY = 5.0
+"""Seconds for which a daemon that does not answer is asked again: it may be busy, or only just there."""
 AGAIN = 0.2
 """Seconds between two questions to hived meanwhile."""
 LATER = 1.0
@@ -149,17 +151,21 @@ class Calls:
         return reply
 
     async def target(self, request: Request) -> Target:
-        """Return how to call the model for this turn; waits while it is loading. Raises ``NotReady``."""
+        """Return how to call the model for this turn; waits while it is loading, and while hived is busy.
+
+        Raises ``NotReady`` and ``Unavailable``.
+        """
         import anyio
 
-        until = anyio.current_time() + LOADING
+        began = anyio.current_time()
         while True:
             try:
                 target = await self._resolve(request)
-            except NotReady as no:
-                if not no.fault.retryable or anyio.current_time() > until:
+            except (NotReady, Unavailable) as error:
+                patience = LOADING if isinstance(error, NotReady) else BUSY
+                if not error.fault.retryable or anyio.current_time() > began + patience:
                     raise
-                self._wait_for(no.fault)
+                self._wait_for(error.fault)
                 await anyio.sleep(AGAIN)
                 continue
             for warning in target.warnings:

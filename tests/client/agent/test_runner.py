@@ -21,8 +21,10 @@ from hived_client.agent import calls
 from hived_client.agent.folder import AgentUnusable
 from hived_client.agent.result import ExecutionResult
 from hived_client.agent.words import Reply, Request, Usage
+from hived_client.doors.aio import AsyncClient
+from hived_client.errors import NotReady, Unavailable
 from hived_client.resolution import Target
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import KINDS
 from tests.client.agent.folders import graph, worker
 from tests.daemon.running import Running, configure, wait_until, write_configuration
@@ -479,6 +481,33 @@ async def test_what_is_private_never_goes_there(
         result = await run(worker(tmp_path / "w"), "ollama/llama3", environment)
         assert not result.success
     assert through.asked == []
+
+
+@pytest.mark.parametrize(("silences", "says"), [(3, "nothing"), (10_000, "hived does not answer")])
+async def test_a_hived_that_is_busy_is_asked_again_for_a_while(
+    silences: int, says: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def resolve(self: AsyncClient, model: str, **more: object) -> Target:
+        nonlocal asked
+        asked += 1
+        raise (
+            Unavailable(fault("daemon.unresponsive", why="busy"))
+            if asked <= silences
+            else NotReady(fault("model.unnamed", model="nothing"))
+        )
+
+    monkeypatch.setattr(AsyncClient, "resolve", resolve)
+    monkeypatch.setattr(calls, "AGAIN", 0.001)
+    monkeypatch.setattr(calls, "BUSY", 0.05 if silences > 3 else 60.0)
+    waited: list[str] = []
+    runner = AgentRunner.load(worker(tmp_path / "w"), model="ollama/x", environment=environment)
+    runner.on_wait = lambda why: waited.append(why.code)
+    result = await runner.run(QUERY)
+    assert says in (result.error or "")
+    assert waited == ["daemon.unresponsive"]
+    assert asked > 2
 
 
 @pytest.mark.parametrize("name", ["lab", "Together_AI"])
