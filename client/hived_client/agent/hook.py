@@ -25,18 +25,18 @@ except Exception as error:
     def find(*_):
         return None
 """
-LINE = (
-    f"import sys; {FINDER!r} in [getattr(f, '__name__', '') for f in sys.meta_path] or "
+_PLUG = (
     "sys.meta_path.insert(0, "
     f"(lambda f: setattr(f, 'find_spec', f) or setattr(f, '__name__', {FINDER!r}) or f)"
     f"(lambda n, p=None, t=None: None if n != {MODULE!r} else "
-    f"exec({_WHEN_NEEDED!r}, d := {{}}) or d['find'](n, p, t)))\n"
+    f"exec({_WHEN_NEEDED!r}, d := {{}}) or d['find'](n, p, t)))"
 )
+LINE = f"import sys; {FINDER!r} in [getattr(f, '__name__', '') for f in sys.meta_path] or exec({_PLUG!r})\n"
 """What plugs hived in: a line for a ``.pth`` file, of which Python runs those that begin with ``import``.
 
 One expression, and a function that is its own finder: a module or a class would cost twice as much. The rest
-is text until Hive's module is asked for. It is idempotent: Python 3.11 runs the ``.pth`` files of a virtual
-environment twice.
+is text until Hive's module is asked for. Python 3.11 runs the ``.pth`` files of a virtual environment twice:
+the second time costs a look.
 """
 
 
