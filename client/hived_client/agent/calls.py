@@ -34,6 +34,8 @@ LATER = 1.0
 WHY = 0.8
 """Seconds for finding out why a server broke off."""
 _GONE = frozenset({"server.down", "server.unreachable", "call.broken_off"})
+_PROXY = "proxy.hijacks"
+"""What is said of a program that lets a proxy have its calls, as we do not."""
 _NO_PROVIDER = frozenset({"provider.unknown", "model.unnamed"})
 """What is said of a model that no local server's name or prefix stands before: the cloud's, it seems."""
 Provider = Literal["auto", "litellm"]
@@ -169,7 +171,8 @@ class Calls:
                 await anyio.sleep(AGAIN)
                 continue
             for warning in target.warnings:
-                self._note(warning)
+                if warning.code != _PROXY:
+                    self._note(warning)
             return target
 
     async def _resolve(self, request: Request) -> Target:

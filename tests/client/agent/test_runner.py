@@ -483,6 +483,18 @@ async def test_what_is_private_never_goes_there(
     assert through.asked == []
 
 
+async def test_a_proxy_that_is_not_used_is_not_warned_of(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path
+) -> None:
+    configure(environment, providers(llamacpp=llamacpp.url))
+    with Running(environment) as daemon:
+        wait_until(lambda: daemon.client.world().world.endpoints[0].state == "ready")
+        proxied = environment | {"HTTP_PROXY": "http://127.0.0.1:9"}
+        result = await run(worker(tmp_path / "w"), "llamacpp/tiny-agent", proxied)
+    assert result.success, result.error
+    assert result.warnings == ()
+
+
 @pytest.mark.parametrize(("silences", "says"), [(3, "nothing"), (10_000, "hived does not answer")])
 async def test_a_hived_that_is_busy_is_asked_again_for_a_while(
     silences: int, says: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
