@@ -42,7 +42,7 @@ PATIENCE = 10.0
 GLANCE = 10.0
 """Seconds for an answer to a small question, which a server at work has at once."""
 EMPTY = 4096
-"""Lines without a word that an answer may have beside its pieces: who speaks, what was counted, empty ones."""
+"""Lines without a word that an answer may have beside its pieces: who speaks, the count, empty ones."""
 ENDLESS = "its answer has no end"
 WORDLESS = "it keeps the connection open and says nothing"
 

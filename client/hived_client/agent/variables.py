@@ -3,7 +3,8 @@
 OpenAI's SDKs: ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` (an older name of the first: ``OPENAI_API_BASE``).
 LiteLLM: ``OLLAMA_API_BASE``, ``HOSTED_VLLM_API_BASE``, ``LM_STUDIO_API_BASE``; and
 ``LITELLM_LOCAL_MODEL_COST_MAP``, without which its import fetches a price list from the internet. Ollama's
-own client: ``OLLAMA_HOST``. Proxies: ``NO_PROXY`` and ``no_proxy``, so that a call to this device stays on it.
+own client: ``OLLAMA_HOST``. Proxies: ``NO_PROXY`` and ``no_proxy``, so that a call to this device stays on
+it.
 """
 
 from __future__ import annotations
