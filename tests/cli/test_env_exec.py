@@ -52,6 +52,7 @@ def test_ollama_is_named_in_everybodys_way() -> None:
     assert values["OLLAMA_HOST"] == values["OLLAMA_API_BASE"] == "http://127.0.0.1:11434"
     assert values["OPENAI_API_KEY"] == "sk-no-key-required"
     assert values["LITELLM_MODEL"] == "ollama_chat/x"
+    assert values["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
 
 
 def test_a_key_is_named_and_never_copied() -> None:

@@ -41,6 +41,8 @@ _TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 """Code, and what a server's text says then; the first that fits counts."""
 
+_NO_MODEL = re.compile(r"(?<!page )not found|does not exist")
+"""What a 404 says of a model; ``404 page not found`` is a Go server that does not know the path."""
 SHORTEST_KEY = 4
 """Letters of a key; fewer are a word that may stand anywhere."""
 _ENDED = ("peer closed connection", "Server disconnected")
@@ -60,7 +62,7 @@ def said_no(target: Target, status: int, body: bytes, *, cut_off: bool = False) 
 
     ``cut_off``: the stream ended without its last word, and what it said may tell why.
     """
-    text = _words(_without_key(body.decode("utf-8", "replace"), target.api_key))
+    text = _words(without_key(body.decode("utf-8", "replace"), target.api_key))
     fields = _fields(target) | {"why": text.rstrip(".") or f"status {status} without a word"}
     if 300 <= status < 400:
         return fault("server.redirects", **fields)
@@ -68,7 +70,7 @@ def said_no(target: Target, status: int, body: bytes, *, cut_off: bool = False) 
         return fault("server.unauthorised", **fields)
     code = next((code for code, pattern in _TEXTS if pattern.search(text)), None)
     if code is None and status == 404:
-        code = "model.unknown" if "not found" in text or "does not exist" in text else None
+        code = "model.unknown" if _NO_MODEL.search(text) else None
     if code is not None:
         return fault(code, **fields)
     if cut_off and not text:
@@ -126,7 +128,7 @@ def cut_short(target: Target, allowed: int | None) -> Fault:
     return fault("call.cut_short", **(fields | {"why": why, "wanted": 2 * target.context}))
 
 
-def _without_key(text: str, key: str | None) -> str:
+def without_key(text: str, key: str | None) -> str:
     """Return all that a server said without the key that it was sent: there are gateways that repeat it.
 
     Before anything is shortened: the beginning of a key is a secret too. In JSON it may stand escaped.

@@ -15,15 +15,18 @@ import msgspec
 from hived_client.agent.call_faults import cut_short, truncated
 from hived_client.agent.chat import PATIENCE, Chat
 from hived_client.agent.context import Meter
+from hived_client.agent.settings import names_server_of
 from hived_client.agent.words import Piece, Reply, Request
 from hived_client.doors.aio import AsyncClient
 from hived_client.errors import CallFailed, NotReady, Unavailable
 from hived_client.resolution import Question, Target
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, is_local_model, kind_named
 
 LOADING = 600.0
 """Seconds for which a model that is loading, or a server that is starting, is waited for."""
+BUSY = 5.0
+"""Seconds for which a daemon that does not answer is asked again: it may be busy, or only just there."""
 AGAIN = 0.2
 """Seconds between two questions to hived meanwhile."""
 LATER = 1.0
@@ -31,6 +34,8 @@ LATER = 1.0
 WHY = 0.8
 """Seconds for finding out why a server broke off."""
 _GONE = frozenset({"server.down", "server.unreachable", "call.broken_off"})
+_PROXY = "proxy.hijacks"
+"""What is said of a program that lets a proxy have its calls, as we do not."""
 _NO_PROVIDER = frozenset({"provider.unknown", "model.unnamed"})
 """What is said of a model that no local server's name or prefix stands before: the cloud's, it seems."""
 Provider = Literal["auto", "litellm"]
@@ -42,8 +47,10 @@ def needs_litellm(model: str, hived: AsyncClient) -> bool:
     """Tell, from what lies in the files, whether a model will be called through LiteLLM: the cloud's."""
     if is_local_model(model):
         return False
-    snapshot = hived.look().snapshot
-    found = None if snapshot is None else snapshot.answer(Question(model=model))
+    view = hived.look()
+    if names_server_of(model, view.places.configuration):
+        return False
+    found = None if view.snapshot is None else view.snapshot.answer(Question(model=model))
     return not isinstance(found, Target) and (found is None or found.fault.code in _NO_PROVIDER)
 
 
@@ -110,6 +117,11 @@ class Calls:
             local = is_local_model(self.model) or self._private is not False
             if local or no.code not in _NO_PROVIDER:
                 raise
+            view = self._hived.look()
+            if names_server_of(self.model, view.places.configuration):
+                if view.running:
+                    raise
+                raise NotReady(fault("daemon.not_running")) from no  # it alone knows where that server is
             self._is_cloud = True
             return await self._turn(request)
         fitted = self._fitted(request, target)
@@ -141,21 +153,26 @@ class Calls:
         return reply
 
     async def target(self, request: Request) -> Target:
-        """Return how to call the model for this turn; waits while it is loading. Raises ``NotReady``."""
+        """Return how to call the model for this turn; waits while it is loading, and while hived is busy.
+
+        Raises ``NotReady`` and ``Unavailable``.
+        """
         import anyio
 
-        until = anyio.current_time() + LOADING
+        began = anyio.current_time()
         while True:
             try:
                 target = await self._resolve(request)
-            except NotReady as no:
-                if not no.fault.retryable or anyio.current_time() > until:
+            except (NotReady, Unavailable) as error:
+                patience = LOADING if isinstance(error, NotReady) else BUSY
+                if not error.fault.retryable or anyio.current_time() > began + patience:
                     raise
-                self._wait_for(no.fault)
+                self._wait_for(error.fault)
                 await anyio.sleep(AGAIN)
                 continue
             for warning in target.warnings:
-                self._note(warning)
+                if warning.code != _PROXY:
+                    self._note(warning)
             return target
 
     async def _resolve(self, request: Request) -> Target:

@@ -41,7 +41,10 @@ PATIENCE = 10.0
 """Seconds of silence after which a server that hived finds hanging is given up: it may only be busy."""
 GLANCE = 10.0
 """Seconds for an answer to a small question, which a server at work has at once."""
+EMPTY = 4096
+"""Lines without a word that an answer may have beside its pieces: who speaks, the count, empty ones."""
 ENDLESS = "its answer has no end"
+WORDLESS = "it keeps the connection open and says nothing"
 
 Told = Callable[[Piece], None]
 Watch = Callable[[Target, float], Awaitable[Fault | None]]
@@ -138,7 +141,7 @@ class Chat:
         turn.heard_at = anyio.current_time()
         try:
             async with self._client(url).stream("POST", url, json=body, headers=headers) as response:
-                turn.heard_at = anyio.current_time()
+                turn.heard_at = turn.spoke_at = anyio.current_time()
                 turn.answered = self._has_kept = True
                 if response.status_code != 200 or "content-encoding" in response.headers:
                     raise CallFailed(said_no(target, response.status_code, await _beginning(response)))
@@ -171,6 +174,10 @@ class Chat:
                 seen.extend(chunk)
             for line in lines.feed(chunk):
                 turn.hear(line)
+                if line and not line.startswith(b":"):  # a comment only keeps the connection open
+                    turn.spoke_at = turn.heard_at
+            if turn.heard_at - turn.spoke_at > SILENCE:
+                raise Broken(WORDLESS)
             return True
 
         try:
@@ -208,26 +215,40 @@ class _Turn:
         self.dialect: Dialect = dialect_of(target.model.partition("/")[0])
         self.reader: Reader = self.dialect.reader()
         self.heard_at = 0.0
+        self.spoke_at = 0.0
         self.answered = False
         self.repeated = False
         self.failure: Exception | None = None
-        self._left = most_pieces(request, target.context)
+        self._measure = Measure(request, target.context)
 
     def hear(self, line: bytes) -> None:
         """Take in one line of the answer. Raises ``Broken``."""
         if self.reader.done:
             return
         piece = self.reader.read(line)
+        self._measure.take(line, piece)
         if piece is not None:
-            self._left -= 1
-            if self._left < 0:
-                raise Broken(ENDLESS)
             self.told(piece)
 
 
-def most_pieces(request: Request, context: int | None) -> int:
-    """Return how many pieces an answer may have: what goes on after that, goes on for ever."""
-    return PIECES_A_TOKEN * (request.max_tokens or context or MOST_TOKENS)
+class Measure:
+    """How much an answer may be: what goes on after that, goes on for ever.
+
+    The arguments of a tool's call are no pieces, and a model may write them without an end as well.
+    """
+
+    def __init__(self, request: Request, context: int | None) -> None:
+        self._pieces = PIECES_A_TOKEN * (request.max_tokens or context or MOST_TOKENS)
+        self._wordless = self._pieces + EMPTY
+
+    def take(self, line: bytes, piece: Piece | None) -> None:
+        """Count a line and what was read in it. Raises ``Broken``."""
+        if piece is not None:
+            self._pieces -= 1
+        elif line and not line.startswith(b":"):
+            self._wordless -= 1
+        if self._pieces < 0 or self._wordless < 0:
+            raise Broken(ENDLESS)
 
 
 class _Lines:

@@ -25,30 +25,33 @@ except Exception as error:
     def find(*_):
         return None
 """
-LINE = (
-    "import sys; sys.meta_path.insert(0, "
+_PLUG = (
+    "sys.meta_path.insert(0, "
     f"(lambda f: setattr(f, 'find_spec', f) or setattr(f, '__name__', {FINDER!r}) or f)"
     f"(lambda n, p=None, t=None: None if n != {MODULE!r} else "
-    f"exec({_WHEN_NEEDED!r}, d := {{}}) or d['find'](n, p, t)))\n"
+    f"exec({_WHEN_NEEDED!r}, d := {{}}) or d['find'](n, p, t)))"
 )
+LINE = f"import sys; {FINDER!r} in [getattr(f, '__name__', '') for f in sys.meta_path] or exec({_PLUG!r})\n"
 """What plugs hived in: a line for a ``.pth`` file, of which Python runs those that begin with ``import``.
 
 One expression, and a function that is its own finder: a module or a class would cost twice as much. The rest
-is text until Hive's module is asked for.
+is text until Hive's module is asked for. Python 3.11 runs the ``.pth`` files of a virtual environment twice:
+the second time costs a look.
 """
 
 
 def activate() -> None:
     """Do what the line does, in this process. Idempotent."""
-    if not any(getattr(each, "__name__", "") == FINDER for each in sys.meta_path):
-        exec(LINE)
+    exec(LINE)
 
 
 def find(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
     """Find Hive's module as Python would without us, and have hived plugged in when it has run."""
     for finder in sys.meta_path:
-        if getattr(finder, "__name__", "") != FINDER:
-            spec = finder.find_spec(name, path, target)
+        # One of the old kind has no such function, and Python passes it over.
+        look = getattr(finder, "find_spec", None)
+        if look is not None and getattr(finder, "__name__", "") != FINDER:
+            spec: ModuleSpec | None = look(name, path, target)
             if spec is not None:
                 _follow(spec)
                 return spec
@@ -66,7 +69,10 @@ def _follow(spec: ModuleSpec) -> None:
         if module.__name__ == MODULE:
             plug_in(module)
 
-    loader.exec_module = exec_module
+    try:
+        loader.exec_module = exec_module
+    except AttributeError as error:
+        _say(error)
 
 
 def plug_in(module: ModuleType) -> None:
@@ -76,9 +82,13 @@ def plug_in(module: ModuleType) -> None:
 
         install(module)
     except Exception as error:  # noqa: BLE001 - Hive runs without us
-        import logging
+        _say(error)
 
-        logging.getLogger("hived").warning("hived is not plugged into Hive: %r", error)
+
+def _say(error: Exception) -> None:
+    import logging
+
+    logging.getLogger("hived").warning("hived is not plugged into Hive: %r", error)
 
 
 PACKAGES = "HIVED_ON_PATH"

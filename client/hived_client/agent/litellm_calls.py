@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from hived_client.agent.chat import ENDLESS, MIND, SILENCE, Told, Watch, most_pieces
+from hived_client.agent.call_faults import without_key
+from hived_client.agent.chat import MIND, SILENCE, Measure, Told, Watch
 from hived_client.agent.dialects import Broken, OpenAi, plain
 from hived_client.agent.egress import Guard, local_client
 from hived_client.agent.litellm_thread import LiteLlmThread, NoLiteLlm, import_litellm
@@ -27,7 +28,7 @@ from hived_client.agent.words import Message, Reply, Request
 from hived_client.errors import CallFailed
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import KINDS, is_local_model, kind_named
+from hived_client.vocabulary.kinds import KINDS, is_local_model, kind_named, shown_url
 
 _THREAD = LiteLlmThread()
 _LOCAL = frozenset(kind.litellm for kind in KINDS) | {"ollama"}
@@ -65,14 +66,11 @@ async def complete(
         raise CallFailed(fault("call.no_litellm", model=name, why="it is not installed"))
     turn = _Cloud(target_or_model) if isinstance(target_or_model, str) else _Local(target_or_model)
     reader = OpenAi().reader()
-    left = most_pieces(request, turn.target.context if turn.target is not None else None)
+    measure = Measure(request, turn.target.context if turn.target is not None else None)
 
     def take(line: bytes) -> None:
-        nonlocal left
         piece = reader.read(line)
-        left -= piece is not None
-        if left < 0:
-            raise Broken(ENDLESS)
+        measure.take(line, piece)
         if piece is not None and told is not None:
             told(piece)
 
@@ -346,11 +344,11 @@ def _arguments(target: Target) -> dict[str, Any]:
 
 def _said(target: Target, error: Exception | str) -> dict[str, str]:
     kind = kind_named(target.provider)
-    why = plain(without_secrets(str(error), os.environ), 300) or type(error).__name__
+    text = without_key(without_secrets(str(error), os.environ), target.api_key)
     return {
         "title": kind.title if kind else target.provider,
-        "url": target.api_base.removesuffix("/v1"),
-        "why": why.rstrip("."),
+        "url": shown_url(target.api_base.removesuffix("/v1")),
+        "why": (plain(text, 300) or type(error).__name__).rstrip("."),
     }
 
 

@@ -153,6 +153,7 @@ class LiteLlmThread:
         except NoLiteLlm as error:
             self._failure = error
         loop.run_forever()
+        loop.close()
 
 
 class _End:

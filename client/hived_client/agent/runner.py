@@ -20,6 +20,7 @@ import msgspec
 from hived_client.agent.calls import Calls, Provider, needs_litellm
 from hived_client.agent.folder import Agent, AgentUnusable, read_agent
 from hived_client.agent.result import ExecutionResult
+from hived_client.agent.settings import preferred_model
 from hived_client.agent.steps import SET_OUTPUT, Complete, Done, run_step
 from hived_client.agent.tools import AgentTool, read_tools
 from hived_client.agent.words import Piece, Reply, Request, ToolCall
@@ -105,7 +106,7 @@ class AgentRunner:
         if unknown is not None:
             path = os.path.join(agent.folder, "tools.py")
             raise AgentUnusable(fault("agent.no_tool", tool=unknown, path=path))
-        model = model or preferred_model(variables)
+        model = model or preferred_model(_configuration(variables))
         if model is None and not mock_mode:
             raise AgentUnusable(fault("agent.no_model", path=_configuration(variables)))
         return cls(
@@ -255,23 +256,6 @@ class _Run:
         self.result.fault = problem
         self.result.error = str(HivedError(problem))
         self.result.execution_quality = "failed"
-
-
-def preferred_model(environment: Mapping[str, str]) -> str | None:
-    """Return ``provider/model`` of the configuration's ``llm`` section, or ``None`` where it names none.
-
-    A model that carries its provider's prefix already keeps it once.
-    """
-    try:
-        with open(_configuration(environment), "rb") as file:
-            document = msgspec.json.decode(file.read().removeprefix(b"\xef\xbb\xbf"))
-    except (OSError, msgspec.DecodeError):
-        return None
-    section = document.get("llm") if isinstance(document, dict) else None
-    provider, model = (section.get(f) if isinstance(section, dict) else None for f in ("provider", "model"))
-    if not isinstance(provider, str) or not isinstance(model, str) or not provider or not model:
-        return None
-    return model if model.casefold().startswith(f"{provider.casefold()}/") else f"{provider}/{model}"
 
 
 def _configuration(environment: Mapping[str, str]) -> str:

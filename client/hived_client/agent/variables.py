@@ -1,8 +1,10 @@
 """What other programs read from their environment to find a model: one Target, in everybody's names. Pure.
 
 OpenAI's SDKs: ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` (an older name of the first: ``OPENAI_API_BASE``).
-LiteLLM: ``OLLAMA_API_BASE``, ``HOSTED_VLLM_API_BASE``, ``LM_STUDIO_API_BASE``. Ollama's own client:
-``OLLAMA_HOST``. Proxies: ``NO_PROXY`` and ``no_proxy``, so that a call to this device stays on it.
+LiteLLM: ``OLLAMA_API_BASE``, ``HOSTED_VLLM_API_BASE``, ``LM_STUDIO_API_BASE``; and
+``LITELLM_LOCAL_MODEL_COST_MAP``, without which its import fetches a price list from the internet. Ollama's
+own client: ``OLLAMA_HOST``. Proxies: ``NO_PROXY`` and ``no_proxy``, so that a call to this device stays on
+it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ def variables_of(target: Target, environment: Mapping[str, str]) -> Variables:
         "OPENAI_MODEL": target.name,
         "HIVED_MODEL": f"{target.endpoint}/{target.name}",
         "LITELLM_MODEL": target.model,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
     prefix = target.model.partition("/")[0]
     if prefix in _BASES:

@@ -23,7 +23,9 @@ import msgspec
 from hived_client.agent.folder import Agent, AgentUnusable, read_agent
 from hived_client.agent.hive import install
 from hived_client.agent.result import ExecutionResult
-from hived_client.agent.runner import AgentRunner, preferred_model
+from hived_client.agent.runner import AgentRunner
+from hived_client.agent.settings import preferred_model
+from hived_client.doors.paths import places
 from hived_client.errors import HivedError, NotReady
 
 Kind = Literal["runner", "colony"]
@@ -161,7 +163,7 @@ def load_with_hive(
     agent = _colonys(agent_path) if kind == "colony" else _runners(agent_path)
     if agent is None:
         return None
-    model = model or preferred_model(environment)
+    model = model or preferred_model(places(environment).configuration)
     if kind == "colony" and model is None:
         return None
     storage = None if storage_path is None else os.fspath(storage_path)

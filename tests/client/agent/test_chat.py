@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from hived_client.agent import chat as chat_module
 from hived_client.agent.chat import PIECES_A_TOKEN, Chat
 from hived_client.agent.words import Piece, Request, ToolCall, tool_result
 from hived_client.agent.words import Reply as Answer
@@ -184,6 +185,7 @@ async def test_no_proxy_is_used_whatever_the_environment_says(
             "call.context_exceeded",
         ),
         (404, {"error": "model 'x' not found"}, "model.unknown"),
+        (404, {"error": "404 page not found"}, "call.rejected"),
         (401, {"error": "Unauthorized"}, "server.unauthorised"),
         (
             503,
@@ -290,6 +292,23 @@ async def test_an_answer_that_goes_on_past_all_that_it_may_have_is_left(
             with pytest.raises(CallFailed, match="no end"):
                 await chat.complete(target(server.url, context=context), asked, heard.append)
     assert len(heard) == 4 * PIECES_A_TOKEN
+
+
+async def test_a_tools_call_that_is_written_without_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_module, "EMPTY", 8)
+    delta = {"tool_calls": [{"index": 0, "function": {"name": "look", "arguments": "a"}}]}
+    with Scripted(Reply(headers=STREAM, body=itertools.repeat(event(choices=[{"delta": delta}])))) as server:
+        async with Chat() as chat:
+            with pytest.raises(CallFailed, match="no end"):
+                await chat.complete(target(server.url), Request(messages=HELLO.messages, max_tokens=4))
+
+
+async def test_a_server_that_only_keeps_the_connection_open_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_module, "SILENCE", 0.5)
+    with Scripted(Reply(headers=STREAM, body=itertools.repeat(b": ping\n\n" * 1000))) as server:
+        async with Chat() as chat:
+            with pytest.raises(CallFailed, match="says nothing"):
+                await chat.complete(target(server.url), HELLO)
 
 
 async def test_a_compressed_answer_is_not_unpacked() -> None:

@@ -51,6 +51,45 @@ def test_the_line_plugs_hived_in_when_hive_is_imported_and_not_before(
     assert lines[2:4] == PLUGGED_IN
 
 
+def test_run_twice_as_in_a_virtual_environment_it_plugs_in_once(environment: dict[str, str]) -> None:
+    count = f"print([getattr(f, '__name__', '') for f in sys.meta_path].count({FINDER!r}))"
+    assert said(environment, code=LINE + LINE + count) == ["1"]
+
+
+OLD_FINDER = "import sys\nclass Old:\n    def find_module(self, name, path=None): return None\n"
+STUBBORN = """
+import sys
+from importlib.machinery import PathFinder, SourceFileLoader
+class Loader(SourceFileLoader):
+    def __setattr__(self, name, value):
+        if name == "exec_module":
+            raise AttributeError("read-only")
+        super().__setattr__(name, value)
+class Finder:
+    def find_spec(name, path=None, target=None):
+        spec = PathFinder.find_spec(name, path)
+        if spec and type(spec.loader) is SourceFileLoader:
+            spec.loader = Loader(spec.loader.name, spec.loader.path)
+        return spec
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_a_finder_of_the_old_kind_is_passed_over_as_by_python(
+    environment: dict[str, str], hive: Path
+) -> None:
+    lines = said(environment, hive, code=OLD_FINDER + "sys.meta_path.insert(0, Old())\n" + LINE + TELL)
+    assert lines[:2] == PLUGGED_IN
+
+
+def test_a_loader_that_cannot_be_followed_leaves_hive_as_it_was(
+    environment: dict[str, str], hive: Path
+) -> None:
+    lines = said(environment, hive, code=STUBBORN + LINE + TELL)
+    assert lines[0] == "module False"
+    assert "hived is not plugged into Hive: AttributeError('read-only')" in lines
+
+
 def test_hive_alone_is_as_it_was(environment: dict[str, str], hive: Path) -> None:
     assert said(environment, hive)[0] == "module False"
 

@@ -590,7 +590,7 @@ def test_a_cloud_model_is_called_through_the_users_proxy() -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.stdout.strip() == "yes", done.stderr[-3000:]
@@ -647,7 +647,7 @@ def test_it_is_imported_in_the_background_without_a_word_and_asks_nobody() -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.stdout.strip() == "True []", done.stderr[-3000:]
 
@@ -670,7 +670,7 @@ def test_a_whole_process_says_nothing_but_what_the_model_says(llamacpp: LlamaCpp
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.stdout.splitlines() == [SAY, TOOL] * 3
     assert done.stderr == ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
 from hived_client.agent import litellm_calls
@@ -184,6 +185,17 @@ async def test_an_import_that_fails_is_said_to_every_caller() -> None:
     end(thread)
 
 
+async def test_its_event_loop_is_closed_when_it_ends() -> None:
+    thread = LiteLlmThread(lambda: object())
+
+    async def nothing(litellm: object, put: object) -> None: ...
+
+    await thread.run(nothing, print)
+    loop = thread.start()
+    await anyio.to_thread.run_sync(thread.end)
+    assert loop.is_closed()
+
+
 async def test_it_costs_nothing_until_it_is_started() -> None:
     thread = LiteLlmThread(lambda: LOADED)
     assert repr(thread) == "<LiteLlmThread off>"
@@ -330,6 +342,27 @@ def test_no_secret_of_the_environment_stands_in_a_text() -> None:
     }
     text = "sk-12345678 and tok-87654321 in /home/somebody, short"
     assert without_secrets(text, environment) == "*** and *** in /home/somebody, short"
+
+
+async def test_neither_key_nor_password_stands_in_what_litellm_says_of_a_local_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(litellm_calls, "is_installed", lambda: True)
+
+    async def fails(self: object, *args: object) -> None:
+        raise CallFailed(turn.failed(RuntimeError("Bearer lab-secret was refused")))
+
+    where = msgspec.structs.replace(
+        target("openai/x"), api_base="http://bob:s3cret@127.0.0.1:1/v1", api_key="lab-secret"
+    )
+    turn = litellm_calls._Local(where)
+    monkeypatch.setattr(litellm_calls._THREAD, "run", fails)
+    with pytest.raises(CallFailed) as failed:
+        await complete(where, HELLO)
+    assert failed.value.code == "call.failed"
+    assert "http://127.0.0.1:1" in failed.value.message
+    assert "Bearer ***" in failed.value.message
+    assert "s3cret" not in failed.value.message
 
 
 async def test_without_litellm_a_call_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,10 @@ from hived_client.agent import calls
 from hived_client.agent.folder import AgentUnusable
 from hived_client.agent.result import ExecutionResult
 from hived_client.agent.words import Reply, Request, Usage
+from hived_client.doors.aio import AsyncClient
+from hived_client.errors import NotReady, Unavailable
 from hived_client.resolution import Target
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.kinds import KINDS
 from tests.client.agent.folders import graph, worker
 from tests.daemon.running import Running, configure, wait_until, write_configuration
@@ -478,6 +480,60 @@ async def test_what_is_private_never_goes_there(
             assert result.fault.code == "provider.unknown"
         result = await run(worker(tmp_path / "w"), "ollama/llama3", environment)
         assert not result.success
+    assert through.asked == []
+
+
+async def test_a_proxy_that_is_not_used_is_not_warned_of(
+    llamacpp: LlamaCpp, environment: dict[str, str], tmp_path: Path
+) -> None:
+    configure(environment, providers(llamacpp=llamacpp.url))
+    with Running(environment) as daemon:
+        wait_until(lambda: daemon.client.world().world.endpoints[0].state == "ready")
+        proxied = environment | {"HTTP_PROXY": "http://127.0.0.1:9"}
+        result = await run(worker(tmp_path / "w"), "llamacpp/tiny-agent", proxied)
+    assert result.success, result.error
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize(("silences", "says"), [(3, "nothing"), (10_000, "hived does not answer")])
+async def test_a_hived_that_is_busy_is_asked_again_for_a_while(
+    silences: int, says: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def resolve(self: AsyncClient, model: str, **more: object) -> Target:
+        nonlocal asked
+        asked += 1
+        raise (
+            Unavailable(fault("daemon.unresponsive", why="busy"))
+            if asked <= silences
+            else NotReady(fault("model.unnamed", model="nothing"))
+        )
+
+    monkeypatch.setattr(AsyncClient, "resolve", resolve)
+    monkeypatch.setattr(calls, "AGAIN", 0.001)
+    monkeypatch.setattr(calls, "BUSY", 0.05 if silences > 3 else 60.0)
+    waited: list[str] = []
+    runner = AgentRunner.load(worker(tmp_path / "w"), model="ollama/x", environment=environment)
+    runner.on_wait = lambda why: waited.append(why.code)
+    result = await runner.run(QUERY)
+    assert says in (result.error or "")
+    assert waited == ["daemon.unresponsive"]
+    assert asked > 2
+
+
+@pytest.mark.parametrize("name", ["lab", "Together_AI"])
+async def test_a_server_that_the_user_named_is_no_cloud_also_where_hived_does_not_run(
+    name: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = Through(monkeypatch)
+    configure(environment, {name.lower(): {"like": "vllm", "api_base": "http://127.0.0.1:9"}})
+    result = await run(worker(tmp_path / "w"), f"{name}/m", environment)
+    assert result.error == "hived is not running. → hived serve"
+    with Running(environment):
+        result = await run(worker(tmp_path / "w"), f"{name}/m", environment)
+    assert result.fault is not None
+    assert result.fault.code.startswith("server.")
     assert through.asked == []
 
 
