@@ -136,9 +136,8 @@ def _plan(given: inspect.BoundArguments, module: Any) -> Plan | None:
 def _planned(given: inspect.BoundArguments, model: str) -> Plan:
     from hived_client.doors.sync import shared
 
-    foreign = _foreign(given, model)
     resolve = functools.partial(shared.resolve, timeout=RESOLVE)
-    return _decide(given, model, foreign, resolve, lambda: shared.world().world)
+    return _decide(given, model, _foreign(given, model), resolve, lambda: shared.world().world)
 
 
 def _blind(given: inspect.BoundArguments, model: str) -> Plan:
@@ -149,23 +148,29 @@ def _blind(given: inspect.BoundArguments, model: str) -> Plan:
 
         raise NotReady(fault("daemon.absent"))
 
-    return _decide(given, model, Foreign(), unknown, lambda: World(generation=0))
+    try:
+        foreign = _foreign(given, model)
+    except Exception:  # noqa: BLE001 - what Hive has raised says nothing of whose they are
+        foreign = None
+    return _decide(given, model, foreign, unknown, lambda: World(generation=0))
 
 
 def _decide(
     given: inspect.BoundArguments,
     model: str,
-    foreign: Foreign,
+    foreign: Foreign | None,
     resolve: Callable[[str], Target],
     world: Callable[[], World],
 ) -> Plan:
-    several = given.arguments.get("api_keys")
-    keys = [given.arguments.get("api_key"), *(several if isinstance(several, list) else ())]
+    """``foreign`` is ``None`` where nobody knows whose address and keys those are: none of them is used."""
+    several = given.arguments.get("api_keys") if foreign is not None else None
+    keys = [given.arguments.get("api_key")] if foreign is not None else []
+    keys += several if isinstance(several, list) else []
     return plan_for(
         model,
-        api_base=given.arguments.get("api_base"),
+        api_base=given.arguments.get("api_base") if foreign is not None else None,
         keys=[key for key in keys if isinstance(key, str)],
-        foreign=foreign,
+        foreign=foreign or Foreign(),
         resolve=resolve,
         world=world,
         environment=os.environ,

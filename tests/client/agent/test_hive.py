@@ -157,6 +157,26 @@ def test_what_breaks_in_hived_leaves_a_cloud_model_as_it_was_and_a_local_one_at_
     assert (phi.model, phi.api_base) == ("lm_studio/phi3", "http://127.0.0.1:1234/v1")
 
 
+@pytest.mark.parametrize("breaks", ["hived", "Hive's configuration"])
+def test_what_breaks_sends_no_local_model_to_the_place_of_a_cloud_model(
+    module: types.ModuleType, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    def broken(*args: object, **kwargs: object) -> Any:
+        raise RuntimeError("it is broken")
+
+    configured(
+        monkeypatch,
+        llm={"provider": "groq", "api_base": "https://groq.example/v1", "api_key": "sk-groq"},
+    )
+    if breaks == "hived":
+        monkeypatch.setattr("hived_client.doors.files.Files.look", broken)
+    else:
+        monkeypatch.setattr(sys.modules["framework.config"], "get_hive_config", broken)
+    provider = module.LiteLLMProvider("lm_studio/phi3", "sk-groq", "https://groq.example/v1")
+    assert provider.api_base == "http://127.0.0.1:1234/v1"
+    assert provider.api_key != "sk-groq"
+
+
 @pytest.mark.parametrize(
     ("model", "called", "base"),
     [
