@@ -41,6 +41,10 @@ class Ends(Protocol):
         """Say why it ended, as far as that is known."""
         ...
 
+    async def broke_down(self, record: Started) -> bool:
+        """Tell whether it had broken, although it ended in good order."""
+        ...
+
     async def clear(self, record: Started) -> None:
         """End what a server that has ended left behind, and give back the name of its unit. Bounded."""
         ...
@@ -102,3 +106,6 @@ class MachineEnds:
 
     async def last_words(self, record: Started) -> str:
         return await anyio.to_thread.run_sync(self._servers.last_words, record, abandon_on_cancel=True)
+
+    async def broke_down(self, record: Started) -> bool:
+        return await anyio.to_thread.run_sync(self._servers.broke_down, record, abandon_on_cancel=True)

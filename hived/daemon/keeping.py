@@ -223,8 +223,11 @@ class Keeper:
     async def _keep(self, record: Started, code: int | None) -> None:
         """Start a server again until it lives, somebody stops it, or it is given up."""
         healthy = self._clock.wall() - record.ready_at if record.ready_at is not None else 0.0
+        broke = await self._ends.broke_down(record)
         while True:
-            after = after_end(keep=record.keep, code=code, count=record.restarts, healthy=healthy)
+            after = after_end(
+                keep=record.keep, code=code, broke=broke, count=record.restarts, healthy=healthy
+            )
             words = await self._ends.last_words(record)
             if not self._servers.is_current(record) or not isinstance(after, Again):
                 break

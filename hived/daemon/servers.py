@@ -182,6 +182,11 @@ class Servers:
         recipe = self._recipes.get(record.provider)
         return recipe.why_it_ended(read_tail(record.log), started=started) if recipe is not None else ""
 
+    def broke_down(self, record: Started) -> bool:
+        """Tell whether a server that ended in good order had broken. Blocks for a read."""
+        recipe = self._recipes.get(record.provider)
+        return recipe is not None and recipe.broke_down(read_tail(record.log))
+
 
 def lives(record: Started) -> bool:
     """Tell whether a server of ours runs, as far as can be told: what cannot be looked at is not given up."""

@@ -106,6 +106,9 @@ class Recipe(Protocol):
         ``started``: of one that had served, the last line alone tells nothing.
         """
 
+    def broke_down(self, text: str) -> bool:
+        """Tell by the end of a log whether the server broke, in however good order it then ended."""
+
     def stage(self, text: str) -> Stage | None:
         """Say by the end of a log how far a start is; ``None`` where it does not tell, or need not."""
 

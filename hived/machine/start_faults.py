@@ -47,4 +47,4 @@ def fault_of(why: str, **known: Value) -> Fault:
     ``known``: ``title``, ``log_of`` its log, and what the hints want (``restart``, ``install``, …).
     """
     code = next((code for pattern, code in _CODES if pattern.search(why)), "start.ended")
-    return fault(code, why=f": {why.rstrip('.')}" if why else "", **known)
+    return fault(code, why=f": {why.rstrip('.!')}" if why else "", **known)

@@ -73,6 +73,9 @@ class LlamaCppRecipe:
     def why_it_ended(self, text: str, *, started: bool) -> str:
         return why_it_ended(text, started=started)
 
+    def broke_down(self, text: str) -> bool:
+        return False
+
     def stage(self, text: str) -> Stage | None:
         return None  # it answers while it loads, and says how far it is
 

@@ -86,6 +86,9 @@ class LmStudioRecipe:
         told = telling_line(lines, _TELLING)
         return told or (lines[-1][:REASON_LENGTH] if lines and not started else "")
 
+    def broke_down(self, text: str) -> bool:
+        return False
+
     def stage(self, text: str) -> Stage | None:
         return None
 

@@ -20,7 +20,7 @@ from hived.machine.owners import port_taken
 from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
 from hived.machine.start_faults import fault_of, log_of
-from hived.machine.vllm_log import stage_of, why_it_ended
+from hived.machine.vllm_log import broke_down, stage_of, why_it_ended
 from hived_client.errors import Refused, StartFailed
 from hived_client.vocabulary.faults import Fault, fault, quoted
 from hived_client.vocabulary.kinds import VLLM
@@ -80,6 +80,9 @@ class VllmRecipe:
 
     def why_it_ended(self, text: str, *, started: bool) -> str:
         return why_it_ended(text, started=started)
+
+    def broke_down(self, text: str) -> bool:
+        return broke_down(text)
 
     def stage(self, text: str) -> Stage | None:
         return stage_of(text)

@@ -73,6 +73,7 @@ _STAGES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"Starting vLLM (API )?server|Started server process", "opening its port"),
     )
 )
+_ENGINE_DIED = re.compile(r"EngineDeadError|engine core exited unexpectedly")
 _SHARE = re.compile(r"(\d{1,3})%(?: Completed)?(?: *\|)")
 
 
@@ -102,7 +103,14 @@ def why_it_ended(text: str, *, started: bool = False) -> str:
     causes = [line.words for line in lines if line.is_cause]
     if causes:
         return causes[0][:REASON_LENGTH]  # the first is the cause; those after it are what it led to
+    if broke_down(text):
+        return "its engine ended"  # and took its reason with it: it was killed
     return lines[-1].words[:REASON_LENGTH] if lines and not started else ""
+
+
+def broke_down(text: str) -> bool:
+    """Tell whether the server lost its engine: it then tidies up and ends with status 0 (seen with 0.32)."""
+    return _ENGINE_DIED.search(text) is not None
 
 
 class _Line(NamedTuple):

@@ -44,6 +44,7 @@ class Bench:
         self.servers = Servers(self.records, {}, self.clock)
         self.begun: list[float] = []
         self.refusals = 0
+        self.broke = False
         self._lives = iter(lives)
         self._pids = itertools.count(4000)
         self._ready = ready
@@ -107,6 +108,9 @@ class Bench:
     async def last_words(self, record: Started) -> str:
         return "Error: no luck"
 
+    async def broke_down(self, record: Started) -> bool:
+        return self.broke
+
     async def clear(self, record: Started) -> None:
         pass
 
@@ -163,6 +167,13 @@ async def test_what_was_asked_to_end_stays_ended(tmp_path: Path, code: int) -> N
     await run(bench, 600.0)
     assert len(bench.begun) == 1
     assert bench.verdict is None
+
+
+async def test_what_tidied_up_after_it_broke_is_started_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lives=[(100.0, 0)])
+    bench.broke = True
+    await run(bench, 600.0)
+    assert bench.begun[1:] == [101.0]
 
 
 async def test_what_is_not_to_be_kept_stays_ended(tmp_path: Path) -> None:

@@ -229,6 +229,13 @@ def test_the_log_of_an_end_is_a_row_of_the_catalogue(log: str, code: str, why: s
     assert hint in found.hint
 
 
+def test_the_log_of_a_real_one_that_lost_its_engine_tells_so_although_it_ended_well() -> None:
+    died = written("engine_died")
+    assert VllmRecipe().broke_down(died)
+    assert VllmRecipe().why_it_ended(died, started=True) == "its engine ended"
+    assert not VllmRecipe().broke_down(written("ready"))
+
+
 def test_of_one_that_had_served_only_a_reason_is_told() -> None:
     served = "(APIServer pid=7) INFO 11-27 05:26:09 [launcher.py:1] Shutting down\n"
     assert VllmRecipe().why_it_ended(served, started=True) == ""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from hived.cli.doctor.findings import Finding, note, of_fault, ok, warn
-from hived.cli.rendering import size
+from hived.decisions.machine_line import in_gib
 from hived_client.vocabulary.faults import fault, quoted
 from hived_client.vocabulary.kinds import kind_named
 from hived_client.vocabulary.world import Model, World
@@ -138,7 +138,7 @@ def _is_of_windows(path: str) -> bool:
 def _memory(memory: Memory) -> Iterator[Finding]:
     if memory.total is None or memory.available is None:
         return
-    said = f"{size(memory.available)} of {size(memory.total)} of memory available"
+    said = f"{in_gib(memory.available)} of {in_gib(memory.total)} of memory available"
     is_short = memory.available < SHORT * memory.total
     if memory.pressure is not None and memory.pressure > PRESSED:
         waits = f"programs wait for memory {memory.pressure:.0f} % of the time; {said}"
@@ -149,7 +149,7 @@ def _memory(memory: Memory) -> Iterator[Finding]:
         yield ok("slow.memory", said, brief=True)
     if memory.swap_total and memory.swap_free is not None:
         used = memory.swap_total - memory.swap_free
-        line = f"{size(used)} of {size(memory.swap_total)} of swap in use"
+        line = f"{in_gib(used)} of {in_gib(memory.swap_total)} of swap in use"
         is_swapping = is_short and used > SWAPPED * memory.swap_total
         yield warn("slow.swap", line, SHOW_GREATEST) if is_swapping else ok("slow.swap", line)
 

@@ -80,6 +80,12 @@ def test_no_more_is_said_of_a_gpu_than_that_none_is_known_to_be_usable() -> None
     assert said.what == "o/m runs on the processor: no usable GPU is known here"
 
 
+def test_memory_is_told_in_the_unit_that_is_on_the_box() -> None:
+    memory = Memory(total=32 << 30, available=20 << 30)
+    found = check_speed(NOTHING, System(memory=memory), "an NVIDIA GPU", ())
+    assert "20 GiB of 32 GiB of memory available" in [each.what for each in found]
+
+
 @pytest.mark.parametrize(("found", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_each_machine_is_judged(found: list[str], expected: list[str]) -> None:
     assert found == expected
