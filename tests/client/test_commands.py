@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from hived_client.resolution import Question, Refusal, WorldCatalogue, answer
-from hived_client.vocabulary.kinds import OLLAMA, VLLM, commands_at
+from hived_client.vocabulary.kinds import LM_STUDIO, OLLAMA, VLLM, commands_at
 from hived_client.vocabulary.world import Locality, Model
 from tests.client.worlds import endpoint, world
 
@@ -34,6 +34,14 @@ def test_elsewhere_ollama_is_told_which_server_is_meant(
     there = commands_at(OLLAMA, url, locality)
     assert there.start == start
     assert there.pull == f"OLLAMA_HOST={pull} ollama pull {{model}}"
+
+
+def test_at_another_port_of_this_device_a_server_is_started_there() -> None:
+    there = commands_at(VLLM, "http://127.0.0.1:18082/v1", "device")
+    assert there.start == "vllm serve MODEL --host 127.0.0.1 --port 18082"
+    assert there.tools.endswith(" --tool-call-parser hermes --port 18082")
+    assert commands_at(LM_STUDIO, "http://127.0.0.1:18090", "device").start == "lms server start --port 18090"
+    assert commands_at(VLLM, "http://127.0.0.1:8000/v1", "device") is VLLM
 
 
 @pytest.mark.parametrize("name", ["--trust-remote-code", "-x"])

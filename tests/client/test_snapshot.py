@@ -148,7 +148,7 @@ def test_an_endpoint_that_makes_no_sense_hides_no_other(body: bytes) -> None:
     bad = Entry(name="new", provider="vllm", slot=1, body=msgspec.Raw(body))
     snapshot = decode_snapshot(sealed(msgspec.msgpack.encode(Body(endpoints=(bad, good)))))
     assert [each.name for each in snapshot.world().endpoints] == ["lab"]
-    assert [each.code for each in snapshot.world().problems] == ["snapshot.foreign"]
+    assert [each.code for each in snapshot.world().problems] == ["snapshot.unknown"]
     assert isinstance(snapshot.answer(Question(model="lab/x")), Target)
     assert isinstance(snapshot.answer(Question(model="vllm/x")), Target)
     assert isinstance(snapshot.answer(Question(model="new/x")), Refusal)

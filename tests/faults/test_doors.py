@@ -15,13 +15,16 @@ from hived.daemon.instance import Instance
 from hived.daemon.server import Talk
 from hived.daemon.store import MOST_WAITING
 from hived_client.doors.frames import frame
-from hived_client.doors.paths import Places
+from hived_client.doors.paths import Places, ensure_folder
+from hived_client.doors.snapshot import Entry, encode_snapshot, read_snapshot
 from hived_client.doors.sync import Client, Connection
 from hived_client.doors.wire import Hello, Nothing
 from hived_client.errors import HivedError
 from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.world import World
 from tests.client.conversations import hangs_up
 from tests.client.fake_daemon import fake_daemon
+from tests.client.worlds import endpoint
 from tests.daemon.test_server import change_world, connected, pack, read_message, serving, until
 from tests.faults.asking import Shared, problem, raised, settled
 from tests.faults.provoking import provokes
@@ -104,3 +107,15 @@ def test_damaged_snapshot(home: Path) -> Fault:
     with settled(home) as daemon:
         Path(daemon.where.snapshot).write_bytes(b"not a snapshot")
         return problem("snapshot.foreign", daemon.another())
+
+
+@provokes("snapshot.unknown", "a server whose state is a word of the future")
+def test_a_word_of_the_future(where: Places) -> Fault:
+    found = msgspec.to_builtins(endpoint("lab", "vllm", "x")) | {"state": "a state of the future"}
+    entry = Entry(name="lab", provider="vllm", slot=0, body=msgspec.Raw(pack(found)))
+    for folder in (where.runtime, where.folder):
+        ensure_folder(folder)
+    data = encode_snapshot(World(generation=1), (entry,), daemon_id=b"i" * 16)
+    Path(where.snapshot).write_bytes(data)
+    (unknown,) = read_snapshot(where.snapshot).world().problems
+    return unknown

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
+from hived_client._version import __version__
 from hived_client.doors.boot import boot_bytes
 from hived_client.doors.ours import foreign, read_ours
 from hived_client.doors.paths import check_folder
@@ -26,7 +27,7 @@ from hived_client.doors.since_boot import since_boot_ns
 from hived_client.doors.wire import BROKEN
 from hived_client.errors import Unavailable
 from hived_client.resolution import Answer, Question, WorldCatalogue, answer
-from hived_client.vocabulary.faults import Fault
+from hived_client.vocabulary.faults import Fault, fault
 from hived_client.vocabulary.hardware import Hardware
 from hived_client.vocabulary.kinds import ProviderKind
 from hived_client.vocabulary.world import Configuration, Daemon, Endpoint, World
@@ -120,7 +121,7 @@ class Snapshot:
             try:
                 known = _decode_endpoint(self._entries[name].body)
             except BROKEN as error:
-                raise foreign("", f"endpoint {name} makes no sense") from error
+                raise Unavailable(_unknown(f"the server {name}")) from error
             self._endpoints[name] = known
         return known
 
@@ -158,7 +159,7 @@ class Snapshot:
             try:
                 return msgspec.msgpack.decode(raw, type=shape | None)
             except BROKEN:
-                problems.append(foreign("", f"what it says of {what} makes no sense").fault)
+                problems.append(_unknown(what))
                 return None
 
         return World(
@@ -251,3 +252,8 @@ def read_snapshot(path: str, before: Snapshot | None = None) -> Snapshot:
 def _checksum(header: bytes, body: bytes | memoryview) -> int:
     """Sum the header too: a damaged generation or daemon id would tie these facts to another beat."""
     return zlib.crc32(body, zlib.crc32(header))
+
+
+def _unknown(what: str) -> Fault:
+    """Say that a daemon of another version uses words that are not ours."""
+    return fault("snapshot.unknown", what=what, ours=__version__)

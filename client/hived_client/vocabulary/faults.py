@@ -415,6 +415,10 @@ CATALOGUE: dict[str, Row] = {
         ("df -h {path}",),
     ),
     "snapshot.foreign": Row("The snapshot {path} is not one of ours: {why}.", ("rm {path}",)),
+    "snapshot.unknown": Row(
+        "What hived says of {what} makes no sense to this client, which is of version {ours}.",
+        ("hived doctor",),
+    ),
     # The service
     "service.not_installed": Row("{name} is not installed.", ("hived service install",)),
     "service.no_systemd": Row(

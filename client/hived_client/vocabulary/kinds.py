@@ -45,6 +45,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The variable that tells its commands of another server than the one at its default address."""
     registry: Registry | None = None
     """How its models are named, where a name is made of parts and some may be left out."""
+    take_port: tuple[str, ...] = ()
+    """The commands of this row that start a server at its usual port, unless ``--port`` names another."""
     start_model: str = ""
     """The command that starts it with ``{model}`` or ``{file}``, at ``{port}``."""
     placement: str = ""
@@ -74,6 +76,7 @@ LLAMACPP = ProviderKind(
     ports=(8080, 9931),
     placeholder_key="sk-no-key-required",
     start="hived start llamacpp --model FILE.gguf",
+    take_port=("start", "load"),
     load="llama-server --model FILE.gguf --ctx-size {asked}",
     start_model="hived start llamacpp --model {file}",
     install="pip install 'hived-local[llamacpp]'",
@@ -105,6 +108,7 @@ VLLM = ProviderKind(
     ports=(8000,),
     placeholder_key="sk-no-key-required",
     start="vllm serve MODEL --host 127.0.0.1",
+    take_port=("start", "load", "tools"),
     load="vllm serve {model} --max-model-len {asked}",
     start_model="vllm serve {model} --host 127.0.0.1 --port {port}",
     tools="vllm serve {model} --enable-auto-tool-choice --tool-call-parser hermes",
@@ -121,6 +125,7 @@ LM_STUDIO = ProviderKind(
     ports=(1234,),
     placeholder_key="sk-no-key-required",
     start="lms server start",
+    take_port=("start",),
     load="lms load {model} --context-length {asked}",
     pull="lms get {model}",
     placement="lms ps",
@@ -216,13 +221,16 @@ def commands_at(kind: ProviderKind, url: str, locality: str | None) -> ProviderK
     """Return a kind's row with the commands that act on its server at this address, as they have to be.
 
     Commands are given on this device. What would start, load or install something here does nothing for a
-    server on another, and Ollama's go to its default address unless a variable says another.
+    server on another. Of those here, Ollama's go to its default address unless a variable says another, and
+    others would start a server at its usual port unless they are told another.
     """
     host, port = address(url)
     is_here = locality == "device" or host in _HERE
-    if is_here and (not kind.address_variable or port in kind.ports):
+    if is_here and port in kind.ports:
         return kind
     changed: dict[str, str] = {} if is_here else dict.fromkeys((*_LOCAL, *_ANYWHERE), "")
+    if is_here:
+        changed |= {name: f"{getattr(kind, name)} --port {port}" for name in kind.take_port}
     if kind.address_variable and not {"{", "}"}.intersection(host):
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         scheme = "https://" if url.startswith("https:") else ""
