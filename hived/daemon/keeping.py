@@ -22,7 +22,7 @@ from hived.daemon.launching import Child
 from hived.daemon.looking_first import endpoint_at
 from hived.daemon.servers import Servers
 from hived.daemon.store import Store
-from hived.decisions.restarts import MOST, Again, GaveUp, after_end
+from hived.decisions.restarts import MOST, Again, GaveUp, Stays, after_end
 from hived.machine.log_tail import keep_short
 from hived.machine.processes import let_go
 from hived.machine.records import Started
@@ -245,6 +245,9 @@ class Keeper:
                 code, healthy = None, 0.0
             else:
                 return  # whoever watches that one goes on from here
+        if isinstance(after, Stays) and record.keep and self._servers.is_current(record):
+            # The next daemon will not know how it ended, and is not to start it again either.
+            self._servers.change(replace(record, keep=False))
         if isinstance(after, GaveUp) and self._servers.is_current(record):
             self._servers.change(record)  # the last try has taken it from the disk
             self._say("server.gave_up", record, words, after.count)

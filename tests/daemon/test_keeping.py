@@ -167,6 +167,13 @@ async def test_what_was_asked_to_end_stays_ended(tmp_path: Path, code: int) -> N
     await run(bench, 600.0)
     assert len(bench.begun) == 1
     assert bench.verdict is None
+    after = Bench(tmp_path, lives=[(0.0, None)])
+    after.servers.read()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(after.keeper.run)
+        await anyio.sleep(600.0)
+        tasks.cancel_scope.cancel()
+    assert after.begun == []  # nor by the next daemon, which did not see how it ended
 
 
 async def test_what_tidied_up_after_it_broke_is_started_again(tmp_path: Path) -> None:
