@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,16 +25,22 @@ from tests.daemon.small_disk import NEW_MOUNTS
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Properties are tried on fewer examples in the daily loop.
-settings.register_profile("daily", max_examples=40)
-settings.load_profile("default" if os.environ.get("CI") else "daily")
+# What pytest makes of the asserts takes half of the collection: it is kept, as Python keeps what it compiles.
+sys.dont_write_bytecode = False
+
+# Properties are tried on few examples in the daily loop, by chance, and on many in CI, the same every time.
+# No example is timed: a machine that is busy is not a slow program.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("daily", settings.get_profile("untimed"), max_examples=15)
+settings.register_profile("thorough", settings.get_profile("untimed"), max_examples=200, derandomize=True)
+settings.load_profile("thorough" if os.environ.get("CI") else "daily")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _letters() -> None:
-    """Have hypothesis read its letters, which takes seconds in a new home, before any example is timed."""
+    """Have hypothesis read its letters, which takes seconds in a new home, before any example is tried."""
 
-    @settings(max_examples=1, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=1, database=None)
     @given(st.text())
     def read(text: str) -> None:
         assert isinstance(text, str)
@@ -120,6 +127,12 @@ SLOW_PLACES = (
 )
 """Folders and files of which every test is slow: fakes against their recordings, processes started."""
 
+LONG_PLACES = ("tests/providers/", "tests/client/agent/", "tests/daemon/")
+"""Folders of which the tests run on one event loop in the daily loop."""
+
+APART = ("stress", "fault", "systemd")
+"""Markers whose tests run by themselves in CI, and not once more with the slow ones."""
+
 SLOW = (
     "test_looking_never_wakes_a_sleeping_server",
     "test_it_sleeps_and_wakes_for_a_question",
@@ -128,6 +141,21 @@ SLOW = (
     "test_a_new_manifest_is_told_within_300_ms",
     "test_who_asks_for_a_look_at_once_gets_one_and_finds_it_in_the_files",
     "test_real_a_process_named_like_vllm_is_found_and_its_end_too",
+    "test_the_measurement_is_a_program_that_prints_one_figure",
+    "test_names_of_servers_are_completed_as_they_are_now",
+    "test_bash_completes_the_names_of_logs",
+    "test_interrupted_it_cleans_up",
+    "test_ascii_alone_is_enough",
+    "test_no_secret_is_told",
+    "test_start_starts_the_daemon",
+    "test_the_log_of_a_running_daemon_is_found_wherever_it_goes",
+    "test_one_that_is_killed_comes_back_and_one_that_is_stopped_does_not",
+    "test_a_name_without_an_address_is_told_and_ends_nothing_else",
+    "test_an_autostart_that_fails_says_why_in_status",
+    "test_what_is_adopted_is_said_and_not_stopped",
+    "test_a_new_look_that_was_asked_for_and_did_not_end_is_no_old_no_either",
+    "test_another_name_of_the_same_server_calls_it_too",
+    "test_a_caller_with_the_key_calls_a_server_that_is_closed_to_hived",
 )
 
 
@@ -135,13 +163,15 @@ SLOW = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the daily loop under a minute.
 
-    What talks to servers over HTTP runs on one event loop there; what waits for seconds, starts many
-    processes, or checks the fakes does not run. All of it is marked ``slow``, which CI runs too.
+    What runs on an event loop for long runs on one of the two there; what waits for seconds, starts many
+    processes, or checks the fakes does not run. All of it is marked ``slow``, which CI runs too; what has a
+    marker of its own already runs there once.
     """
     for item in items:
         parameters = getattr(item, "callspec", None)
         on_trio = parameters is not None and parameters.params.get("anyio_backend") == "trio"
-        is_provider = "tests/providers/" in item.nodeid or "tests/client/agent/" in item.nodeid
+        is_long = any(place in item.nodeid for place in LONG_PLACES)
         is_slow = any(place in item.nodeid for place in SLOW_PLACES)
-        if is_slow or (is_provider and on_trio) or getattr(item, "originalname", "") in SLOW:
+        is_named = getattr(item, "originalname", "") in SLOW
+        if (is_slow or is_named or (is_long and on_trio)) and not any(map(item.get_closest_marker, APART)):
             item.add_marker(pytest.mark.slow)

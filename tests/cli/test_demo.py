@@ -21,7 +21,7 @@ pytest.importorskip("gguf")
 
 import hived as hived_package
 from tests.cli.words import hived
-from tests.daemon.running import mentioning, wait_until
+from tests.daemon.running import DEADLINE, mentioning, wait_until
 
 
 def leftovers() -> set[str]:
@@ -49,7 +49,7 @@ def said(pid: int) -> str:
 @pytest.mark.stress
 def test_it_shows_everything_and_leaves_nothing(environment: dict[str, str], home: Path) -> None:
     with nothing_left():
-        done = hived(environment, "demo", timeout=90.0)
+        done = hived(environment, "demo", timeout=300.0)
     assert done.code == 0, done
     for words in (
         "start hived in a temporary home",
@@ -69,7 +69,7 @@ def test_it_shows_everything_and_leaves_nothing(environment: dict[str, str], hom
 @pytest.mark.stress
 def test_as_json_it_is_the_steps(environment: dict[str, str]) -> None:
     with nothing_left():
-        done = hived(environment, "demo", "--json", timeout=90.0)
+        done = hived(environment, "demo", "--json", timeout=300.0)
     assert done.code == 0
     steps = json.loads(done.out)
     assert {"start hived", "start llama.cpp", "resolve"} <= {step["what"] for step in steps}
@@ -96,19 +96,23 @@ def demo(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 def interrupted(
     environment: dict[str, str], word: bytes, number: int, *, after: float = 0.0, times: int = 1
 ) -> None:
-    with nothing_left(), demo(environment) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        while word not in running.stdout.readline():
-            assert running.poll() is None
-        time.sleep(after)  # further into the step, by chance
-        for _ in range(times):
-            running.send_signal(number)
-            time.sleep(0.05)  # an impatient hand
-        out, errors = running.communicate(timeout=30.0)
-        assert running.returncode == 130, (out, errors)
-        assert b"interrupted; all that the demo started has been ended" in errors
-        assert b"Traceback" not in errors
+    code, errors = 0, b""
+    for _ in range(10):
+        with nothing_left(), demo(environment) as running:
+            assert running.stdout is not None
+            while word not in running.stdout.readline():
+                assert running.poll() is None
+            time.sleep(after)  # further into the step, by chance
+            for _ in range(times):
+                running.send_signal(number)
+                time.sleep(0.05)  # an impatient hand
+            _, errors = running.communicate(timeout=DEADLINE)
+            code = running.returncode
+        if code != 0:  # else it was at its end before the signal came
+            break
+    assert code == 130, errors
+    assert b"interrupted; all that the demo started has been ended" in errors
+    assert b"Traceback" not in errors
 
 
 MOMENTS = [
@@ -154,14 +158,14 @@ def test_interrupted_before_it_begins_it_ends(environment: dict[str, str]) -> No
     for after in (0.02, 0.05, 0.1, 0.2, 0.3):
         with nothing_left(), demo(environment) as running:
             time.sleep(after)  # somewhere in its imports
-            deadline = time.monotonic() + 30.0
+            deadline = time.monotonic() + DEADLINE
             while running.poll() is None and time.monotonic() < deadline:
                 # Again and again, as a person would: what Python raises inside a callback of its import
                 # system is printed and forgotten, and no program can catch it there.
                 running.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     running.wait(0.25)
-            _, errors = running.communicate(timeout=5.0)
+            _, errors = running.communicate(timeout=DEADLINE)
             if running.returncode == 1:
                 # Python itself was interrupted while it started, before a line of ours had run.
                 assert is_interrupted_start(errors.decode()), errors

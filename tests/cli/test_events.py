@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.cli.words import hived
-from tests.daemon.running import Running, configure, llamacpp_at, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, llamacpp_at, wait_until
 
 
 def test_without_a_daemon_it_is_3(environment: dict[str, str]) -> None:
@@ -54,7 +54,7 @@ def test_changes_are_told_as_they_come(environment: dict[str, str], how: str) ->
                     daemon.kill()
                 else:
                     daemon.terminate()
-                _, errors = told.communicate(timeout=10.0)
+                _, errors = told.communicate(timeout=DEADLINE)
             finally:
                 told.kill()
     assert "Traceback" not in errors
@@ -76,4 +76,4 @@ def test_count_ends_it_and_a_closed_pipe_does(environment: dict[str, str]) -> No
         wait_until(lambda: daemon.client.statistics()["store"]["subscribers"] == 1)
         configure(environment, llamacpp_at("http://127.0.0.1:9"))
         daemon.client.reload()
-        assert told.wait(10.0) == 0
+        assert told.wait(DEADLINE) == 0

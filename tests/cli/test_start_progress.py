@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.words import hived
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.servers.programs import VllmProgram
 
 
@@ -70,7 +70,7 @@ def test_ctrl_c_leaves_it_starting_and_says_how_it_is_ended(daemon: Running, pro
         wait_until(lambda: program.starts)
         wait_until(lambda: "is starting" in terminal.seen, lambda: terminal.seen)
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(20.0) == 130
+        assert terminal.process.wait(60.0) == 130
         wait_until(lambda: "goes on starting without you" in terminal.seen, lambda: terminal.seen)
         assert "Traceback" not in terminal.seen
     finally:
@@ -89,7 +89,7 @@ def test_ctrl_c_leaves_it_starting_and_says_how_it_is_ended(daemon: Running, pro
 def test_the_line_is_written_again_and_gone_at_the_end(daemon: Running, program: VllmProgram) -> None:
     terminal = OnTerminal(daemon.environment, "start", "vllm", "--model", "org/tiny", "--json")
     try:
-        out, _ = terminal.process.communicate(timeout=20.0)
+        out, _ = terminal.process.communicate(timeout=DEADLINE)
         assert terminal.process.returncode == 0
         assert '"endpoint"' in out
         lines = terminal.seen.split("\r\x1b[K")

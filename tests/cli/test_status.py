@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from hived_client.doors.paths import Places
 from tests.cli.words import hived
-from tests.daemon.running import Running, configure, llamacpp_at, wait_until, write_configuration
+from tests.daemon.running import Running, configure, llamacpp_at, wait_prompt, wait_until, write_configuration
 from tests.servers.strangers import LyingLlamaCpp
 
 
@@ -72,10 +71,12 @@ def test_a_daemon_that_hangs_is_busy_at_first_and_unresponsive_later(environment
     configure(environment)
     with Running(environment) as daemon:
         daemon.hold()
-        wait_until(lambda: "busy" in hived(environment, "status").out, deadline=5.0)
-        assert hived(environment, "status").code == 0
-        wait_until(lambda: hived(environment, "status").code == 4, deadline=20.0)
-        assert "unresponsive" in hived(environment, "status").out
+        said = [hived(environment, "status")]
+        while said[-1].code != 4 and len(said) < 200:
+            said.append(hived(environment, "status"))
+        assert any("busy" in each.out for each in said[:-1])
+        assert {each.code for each in said[:-1]} == {0}
+        assert (said[-1].code, "unresponsive" in said[-1].out) == (4, True)
 
 
 def test_a_broken_configuration_is_shown_with_its_place(environment: dict[str, str]) -> None:
@@ -172,6 +173,4 @@ def test_it_is_quick_when_everything_hangs(environment: dict[str, str]) -> None:
     configure(environment)
     with Running(environment) as daemon:
         daemon.hold()
-        begun = time.monotonic()
-        assert hived(environment, "status").code == 0
-        assert time.monotonic() - begun < 3.0
+        wait_prompt(lambda: hived(environment, "status"), 3.0)

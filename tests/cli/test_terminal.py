@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import msgspec
 import pytest
@@ -19,7 +18,7 @@ from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.world import Change, Configuration, Endpoint, Model, Source, State, World
 from tests.cli.words import hived
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import Running, configure, wait_prompt, wait_until
 from tests.servers.loopback import json_bytes
 from tests.servers.strangers import LyingLlamaCpp
 
@@ -115,9 +114,8 @@ def test_what_is_harmless_is_left_as_it_is() -> None:
 @pytest.mark.stress
 def test_a_long_list_is_shown_quickly() -> None:
     text = "\n".join(f'"model-{n}": "{"x" * 90}"' for n in range(100_000))
-    began = time.perf_counter()
     assert shown_json(text) == text
-    assert time.perf_counter() - began < 1.0
+    wait_prompt(lambda: shown_json(text), 1.0)
 
 
 @pytest.mark.stress

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tests.daemon.running import DEADLINE
+
 
 class Said(NamedTuple):
     """What a command came to."""
@@ -16,7 +18,7 @@ class Said(NamedTuple):
     err: str
 
 
-def hived(environment: Mapping[str, str], *words: str, timeout: float = 30.0) -> Said:
+def hived(environment: Mapping[str, str], *words: str, timeout: float = DEADLINE) -> Said:
     """Run one command, and return its exit code and what it said."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "hived", *words],

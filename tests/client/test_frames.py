@@ -6,7 +6,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived_client.doors.frames import AFTER_HELLO, BEFORE_HELLO, FrameReader, TooLong, frame
@@ -14,7 +14,6 @@ from hived_client.doors.frames import AFTER_HELLO, BEFORE_HELLO, FrameReader, To
 bodies = st.lists(st.binary(max_size=40), max_size=6)
 
 
-@settings(deadline=None, max_examples=100)
 @given(bodies, st.lists(st.integers(0, 260), max_size=12))
 def test_any_split_of_any_frames_gives_the_same_frames(sent: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(map(frame, sent))
@@ -25,7 +24,6 @@ def test_any_split_of_any_frames_gives_the_same_frames(sent: list[bytes], cuts: 
     assert reader.waiting == 0
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.binary(min_size=1, max_size=40), st.data())
 def test_half_a_frame_is_kept_until_the_rest_comes(body: bytes, data: st.DataObject) -> None:
     whole = frame(body)

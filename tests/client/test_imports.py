@@ -54,7 +54,7 @@ def test_asking_imports_nothing_dear(environment: dict[str, str]) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())

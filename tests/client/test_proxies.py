@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived_client.doors import ask
@@ -65,7 +65,6 @@ def httpx_takes_a_proxy(url: str, environment: dict[str, str]) -> bool:
         return client._transport_for_url(httpx.URL(url)) is not client._transport
 
 
-@settings(deadline=None, max_examples=200)
 @given(environments, st.sampled_from(URLS))
 def test_a_call_is_hijacked_where_httpx_takes_a_proxy(environment: dict[str, str], url: str) -> None:
     assert (hijacked(url, environment) is not None) is httpx_takes_a_proxy(url, environment)

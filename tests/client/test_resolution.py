@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from hived_client.errors import Refused
 from hived_client.resolution import (
@@ -450,7 +450,6 @@ def test_a_placeholder_is_no_secret() -> None:
 # Any World, any question
 
 
-@settings(deadline=None, max_examples=300)
 @given(worlds, questions)
 def test_an_answer_is_given_for_any_world_and_question(found: World, question: Question) -> None:
     result = answer(WorldCatalogue(found), question)
@@ -470,7 +469,6 @@ def test_an_answer_is_given_for_any_world_and_question(found: World, question: Q
         assert any((m.locality or served.locality) in allowed for m in models)
 
 
-@settings(deadline=None, max_examples=100)
 @given(worlds, questions)
 def test_an_answer_travels(found: World, question: Question) -> None:
     result = answer(WorldCatalogue(found), question)

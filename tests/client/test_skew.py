@@ -15,7 +15,7 @@ from hived_client.doors.launch import ensure_running
 from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
-from tests.daemon.running import Running, configure, serving, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, serving, wait_until
 
 OLDER, NEWER = "0.0.1", "99.0"
 
@@ -49,9 +49,9 @@ def test_an_older_daemon_that_a_client_started_gives_way_to_a_new_one(
 ) -> None:
     with daemon_of(environment_of, tmp_path, OLDER) as older:
         assert older.client.greet().version == OLDER
-        greeting = ensure_running(where)
+        greeting = ensure_running(where, timeout=DEADLINE)
         assert (greeting.version, greeting.managed_by) == (__version__, "client")
-        assert older.process.wait(20.0) == 0
+        assert older.process.wait(60.0) == 0
         assert serving(environment_of) == [greeting.pid]
         assert older.events("daemon.stopped")
 
@@ -73,11 +73,11 @@ def test_one_that_somebody_follows_stays_until_they_have_gone(
         thread = threading.Thread(target=follow)
         thread.start()
         wait_until(lambda: older.client.statistics()["store"]["subscribers"] == 1)
-        assert ensure_running(where).pid == older.pid
+        assert ensure_running(where, timeout=DEADLINE).pid == older.pid
         older.terminate()
-        thread.join(20.0)
+        thread.join(60.0)
         assert told.is_set()
-        assert ensure_running(where).version == __version__
+        assert ensure_running(where, timeout=DEADLINE).version == __version__
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_any_other_daemon_is_used_as_it_is(
     environment_of: dict[str, str], where: Places, tmp_path: Path, version: str, managed_by: str
 ) -> None:
     with daemon_of(environment_of, tmp_path, version, managed_by) as daemon:
-        assert ensure_running(where).pid == daemon.pid
+        assert ensure_running(where, timeout=DEADLINE).pid == daemon.pid
         notes = daemon.client.world().notes
         assert [note.code for note in notes] == ["daemon.other_version"]
         hint = "pip install --upgrade hived-local" if version == NEWER else f"kill {daemon.pid} && sleep 1"

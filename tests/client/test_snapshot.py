@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from hived_client.doors import boot as module
 from hived_client.doors.beat import BYTES as BEAT_BYTES
@@ -60,7 +60,6 @@ def refused(data: bytes) -> None:
     assert error.value.code == "snapshot.foreign"
 
 
-@settings(deadline=None, max_examples=100)
 @given(worlds)
 def test_any_world_comes_back_whole(found: World) -> None:
     snapshot = decode_snapshot(packed(found))
@@ -69,7 +68,6 @@ def test_any_world_comes_back_whole(found: World) -> None:
     assert (snapshot.header.daemon_id, snapshot.header.boot) == (ID, boot_bytes())
 
 
-@settings(deadline=None, max_examples=100)
 @given(worlds, questions)
 def test_a_file_answers_as_the_world_that_was_written(found: World, question: Question) -> None:
     snapshot = decode_snapshot(packed(found))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived_client.doors.frames import AFTER_HELLO, BEFORE_HELLO, FrameReader, frame
@@ -102,7 +102,6 @@ def test_our_hello_has_the_frozen_words_and_fits_before_hello() -> None:
     assert (words["hived"], words["min"], words["max"]) == (1, PROTOCOL_MIN, PROTOCOL_MAX)
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.builds(Hello, hived=st.just(1), min=st.integers(0, 99), max=st.integers(0, 99), version=st.text("a.0"))
 )
@@ -162,7 +161,6 @@ def test_a_message_cut_at_any_byte_is_broken(whole: bytes, read: Any) -> None:
         unavailable("protocol.broken", read, whole[:length])
 
 
-@settings(deadline=None, max_examples=50)
 @given(questions, st.integers(0, 2**32), st.booleans())
 def test_any_request_comes_back_whole(question: Question, number: int, fresh: bool) -> None:
     params = ResolveParams(question=question, fresh=fresh)
@@ -202,7 +200,6 @@ def test_no_result_is_nil() -> None:
 # The conversation
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 400), max_size=6))
 def test_a_conversation_is_understood_however_it_is_cut(cuts: list[int]) -> None:
     stream = frame(GOLDEN_WELCOME) + b"".join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived.configuration.hive import configured_by_hive, from_hive
@@ -72,7 +72,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(["llm", "worker_llm", "provider_library"]), JSON))
 def test_no_document_makes_it_fail(document: dict[str, object]) -> None:
     assert all(found.url for found in from_hive(document))
@@ -141,7 +140,6 @@ def test_what_is_no_number_of_tokens_is_unknown(number: object) -> None:
     assert (found.model.num_ctx, found.model.max_tokens) == (None, None)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(["llm", "worker_llm", "provider_library"]), JSON))
 def test_no_document_makes_its_models_fail(document: dict[str, object]) -> None:
     assert all(found.model.model for found in configured_by_hive(document))

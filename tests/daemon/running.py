@@ -12,18 +12,33 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from hived.machine.processes import identify
 from hived.machine.records import Records
 from hived_client.doors.paths import Places, places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
+from hived_client.resolution.question import Target
 
-DEADLINE = 20.0
-"""Seconds for anything that a test waits for: far more than it takes on an idle machine."""
+DEADLINE = 60.0
+"""Seconds for anything that a test waits for: far more than it takes, also on a machine that is busy, or that
+was stopped for some of them."""
+
+A_CADENCE = 10.0
+"""Seconds within which a server at rest is not looked at by itself: that is every quarter of a minute."""
 
 T = TypeVar("T")
+
+
+class Patient(Client):
+    """A client that gives its questions as long as a test has: by default they have a quarter of a second."""
+
+    def resolve(self, model: str, *, timeout: float | None = DEADLINE, **more: Any) -> Target:
+        return super().resolve(model, timeout=timeout, **more)
+
+    def refresh(self, endpoint: str | None = None, *, timeout: float = DEADLINE) -> int:
+        return super().refresh(endpoint, timeout=timeout)
 
 
 class Running:
@@ -43,13 +58,13 @@ class Running:
     ) -> None:
         self.environment = dict(environment)
         self.where: Places = places(self.environment)
-        self.client = Client(self.where, environment=self.environment)
+        self.client = Patient(self.where, environment=self.environment)
         self._backend = backend
         self._wait = wait
         self._python = python
         self._log = Path(log) if log else Path(self.environment["HOME"]) / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._others: list[Client] = []
+        self._others: list[Patient] = []
 
     def __repr__(self) -> str:
         return f"<Running {self.where.runtime} pid={self._process and self._process.pid}>"
@@ -118,9 +133,9 @@ class Running:
         """Ask the process to end; return its exit status."""
         return self.kill(signal.SIGTERM)
 
-    def another(self) -> Client:
+    def another(self) -> Patient:
         """Return one more client, which has seen nothing yet."""
-        self._others.append(Client(self.where, environment=self.environment))
+        self._others.append(Patient(self.where, environment=self.environment))
         return self._others[-1]
 
     def hold(self) -> None:
@@ -148,7 +163,7 @@ class Running:
         if self.process.poll() is not None:
             raise AssertionError(f"{self!r} ended with {self.process.returncode}:\n{self.log[-4000:]}")
         try:
-            return self.client.greet(timeout=1.0).pid == self.process.pid
+            return self.client.greet().pid == self.process.pid
         except HivedError:
             return False
 
@@ -187,6 +202,21 @@ def wait_until(
         if time.monotonic() > end:
             raise AssertionError(why if isinstance(why, str) else why())
         time.sleep(0.01)  # between two polls
+
+
+def wait_prompt(act: Callable[[], object], within: float) -> None:
+    """Act again and again until it once took less than so many seconds.
+
+    What a machine with other things to do adds to one try it does not add to all of them; whoever waits for
+    what must not be waited for is late every time.
+    """
+
+    def is_prompt() -> bool:
+        begun = time.monotonic()
+        act()
+        return time.monotonic() - begun < within
+
+    wait_until(is_prompt, f"it always took longer than {within} s")
 
 
 def serving(environment: Mapping[str, str]) -> list[int]:

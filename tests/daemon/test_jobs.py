@@ -19,7 +19,7 @@ from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun, Progress
 from hived_client.errors import HivedError, NotReady
-from tests.daemon.running import Running, configure, llamacpp_at, mentioning, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, llamacpp_at, mentioning, wait_until
 from tests.servers.llamacpp import speaking_model
 
 
@@ -63,7 +63,7 @@ def test_two_that_start_the_same_model_get_one_process_and_stop_ends_it(daemon: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30.0)
+        thread.join(60.0)
     assert len({one.pid for one in begun}) == 1
     assert len(begun) == 4
     assert servers(daemon) == [begun[0].pid]
@@ -85,7 +85,7 @@ def test_a_server_outlives_its_daemon_and_the_next_one_finds_it(daemon: Running)
     daemon.kill()
     daemon.start()
     os.kill(pid_of(begun), signal.SIGSTOP)
-    assert daemon.client.stop(begun.endpoint, grace=5.0).endpoints == {begun.endpoint: "terminated"}
+    assert daemon.client.stop(begun.endpoint, grace=DEADLINE).endpoints == {begun.endpoint: "terminated"}
     wait_until(lambda: servers(daemon) == [])
 
 
@@ -94,7 +94,7 @@ def test_a_server_that_a_signal_without_a_name_killed_is_down_and_not_believed(d
     begun = begin(daemon.client, speaking_model(), restart=False)
     os.kill(pid_of(begun), 40)  # a real-time signal
     client = daemon.client
-    wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"], deadline=3.0)
+    wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"])
     with pytest.raises(NotReady) as error:
         client.resolve("llamacpp/tiny-agent")
     assert "killed by signal 40" in error.value.message
@@ -105,7 +105,7 @@ def test_a_server_that_dies_says_why_and_can_be_started_again(daemon: Running) -
     begun = begin(daemon.client, speaking_model(), restart=False)
     os.kill(pid_of(begun), signal.SIGKILL)
     client = daemon.client
-    wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"], deadline=1.0)
+    wait_until(lambda: [e.state for e in client.world().world.endpoints] == ["down"])
     reason = client.world().world.endpoints[0].reason
     assert reason is not None
     assert reason.code == "server.ended"
@@ -142,7 +142,7 @@ def test_what_cannot_be_started_is_named_and_leaves_nothing(daemon: Running, hom
         ]
         for model, options, codes in cases:
             with pytest.raises(HivedError) as caught:
-                begin(daemon.client, home / model, timeout=20.0, **options)
+                begin(daemon.client, home / model, timeout=DEADLINE, **options)
             assert caught.value.code in codes, (model, caught.value)
             assert caught.value.hint
             assert servers(daemon) == []
@@ -166,7 +166,7 @@ def test_two_that_start_the_same_broken_model_are_both_told(daemon: Running, hom
 
     def ask() -> None:
         try:
-            begin(daemon.another(), broken, timeout=20.0)
+            begin(daemon.another(), broken, timeout=DEADLINE)
         except HivedError as error:
             codes.append(error.code)
 
@@ -174,7 +174,7 @@ def test_two_that_start_the_same_broken_model_are_both_told(daemon: Running, hom
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30.0)
+        thread.join(60.0)
     assert codes == ["start.ended"] * 3
     assert servers(daemon) == []
 
@@ -184,7 +184,7 @@ def test_a_server_on_an_address_that_the_configuration_names_is_ready_and_ours(d
     port = free_port("127.0.0.1")
     configure(daemon.environment, {"Lab": {"like": "llamacpp", "api_base": f"http://127.0.0.1:{port}"}})
     daemon.client.reload()
-    begun = begin(daemon.client, speaking_model(), port=port, timeout=10.0, restart=False)
+    begun = begin(daemon.client, speaking_model(), port=port, timeout=DEADLINE, restart=False)
     assert daemon.client.resolve("lab/tiny-agent").api_base == f"{begun.url}/v1"
     os.kill(pid_of(begun), signal.SIGKILL)
     wait_until(lambda: daemon.client.world().world.endpoints[0].state == "down")
@@ -213,9 +213,9 @@ def test_who_leaves_during_a_start_leaves_a_server_that_is_known(daemon: Running
     from hived_client.doors.sync import Connection
     from hived_client.doors.wire import StartParams
 
-    with Connection(daemon.where, 5.0) as connection:
+    with Connection(daemon.where, DEADLINE) as connection:
         steps = connection.stream(
-            "start", StartParams(provider="llamacpp", model=str(speaking_model())), 20.0
+            "start", StartParams(provider="llamacpp", model=str(speaking_model())), DEADLINE
         )
         assert next(steps).event == "progress"
     wait_until(lambda: daemon.client.statistics()["jobs"]["started"])

@@ -7,7 +7,7 @@ import contextlib
 import openai
 
 from hived_client.doors.sync import Client
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.servers.vllm import ALIAS, Vllm
 
 
@@ -20,7 +20,7 @@ def test_a_caller_with_the_key_calls_a_server_that_is_closed_to_hived(environmen
             wait_until(lambda: daemon.client.world().world.endpoints[0].state == "unauthorised")
             keyed = environment | {"LAB_KEY": "sesame"}
             with contextlib.closing(Client(daemon.where, environment=keyed)) as client:
-                target = client.resolve(f"vllm/{ALIAS}", timeout=5.0)
+                target = client.resolve(f"vllm/{ALIAS}", timeout=DEADLINE)
             assert [warning.code for warning in target.warnings] == ["model.unverified"]
             with openai.OpenAI(base_url=target.api_base, api_key=target.api_key, max_retries=0) as calling:
                 answer = calling.chat.completions.create(

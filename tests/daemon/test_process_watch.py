@@ -42,7 +42,7 @@ async def test_who_took_over_the_port_of_one_that_was_just_found_is_watched() ->
     end(first)
     second, _ = listening(port)
     try:
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
 
                 async def watch() -> None:

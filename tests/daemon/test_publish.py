@@ -129,7 +129,7 @@ async def test_a_folder_that_cannot_be_written_is_counted_and_forgotten(
 async def test_changes_are_written_together_and_all_in_the_end(
     publisher: Publisher, store: Store, where: Places
 ) -> None:
-    with anyio.fail_after(10.0):
+    with anyio.fail_after(60.0):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(publisher.run)
             for number in range(200):

@@ -12,12 +12,10 @@ from hived.daemon.app import App
 from hived.daemon.clock import Clock
 from hived_client.doors.files import Files
 from hived_client.doors.paths import Places
-from tests.daemon.running import DEADLINE, configure, llamacpp_at, wait_until
+from tests.daemon.running import A_CADENCE, DEADLINE, configure, llamacpp_at, wait_until
 from tests.servers.strangers import LyingLlamaCpp
 
 A_NIGHT = 8 * 3600
-LESS_THAN_A_CADENCE = 10.0
-"""Seconds within which a server at rest is not looked at by itself: that is every quarter of a minute."""
 
 
 class Sleeper(Clock):
@@ -60,7 +58,7 @@ async def test_after_a_resume_nothing_looks_younger_than_it_is_and_all_is_looked
             assert not view.is_young("llamacpp")
             assert (view.age("llamacpp") or 0.0) > A_NIGHT - 60
             assert view.verdict == "stale"
-            await until(lambda: looks(app) > before, LESS_THAN_A_CADENCE)
+            await until(lambda: looks(app) > before, A_CADENCE)
             await until(lambda: files.look().is_young("llamacpp"))
             assert files.look().verdict == "fresh"
             app.stop()

@@ -30,7 +30,7 @@ from hived_client.doors.sync import Connection
 from hived_client.doors.wire import Hello, Nothing, Progress, Refreshed
 from hived_client.errors import HivedError, Unavailable
 from hived_client.vocabulary.world import Change, Endpoint, World
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_prompt, wait_until
 
 pack = msgspec.msgpack.encode
 
@@ -53,7 +53,7 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def connected(where: Places, *said: bytes) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    peer.settimeout(10.0)
+    peer.settimeout(DEADLINE)
     peer.connect(where.socket)
     with contextlib.suppress(OSError):  # it may hang up in the middle
         peer.sendall(b"".join(said))
@@ -213,20 +213,19 @@ def test_who_leaves_with_half_a_frame_or_a_question_is_forgotten(daemon: Running
 
 @pytest.mark.stress
 def test_who_says_nothing_or_dribbles_is_closed_after_two_seconds(daemon: Running) -> None:
+    began = time.monotonic()
     with connected(daemon.where) as silent, connected(daemon.where) as slow:
-        began = time.monotonic()
         slow.settimeout(0.1)
         sent = 0
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 6.0:
+            while time.monotonic() - began < DEADLINE:
                 slow.sendall(HELLO[sent : sent + 1])
                 sent = min(sent + 1, len(HELLO) - 2)
                 with contextlib.suppress(TimeoutError):
                     if not slow.recv(1):
                         break
-        assert 1.5 < time.monotonic() - began < 3.5
+        assert 1.5 < time.monotonic() - began < DEADLINE
         assert silent.recv(1) == b""
-        assert time.monotonic() - began < 3.5
 
 
 @pytest.mark.stress
@@ -236,10 +235,8 @@ def test_who_never_reads_is_let_go_and_keeps_nobody_waiting(daemon: Running) -> 
         with contextlib.suppress(OSError):
             for number in range(20_000):
                 deaf.sendall(request("world", number=number))
-        began = time.monotonic()
-        assert daemon.client.greet(timeout=2.0).pid == daemon.pid
-        assert time.monotonic() - began < 1.0
-        wait_until(lambda: daemon.client.statistics()["server"]["connections"] <= 1, deadline=10.0)
+        wait_prompt(daemon.client.greet, 1.0)
+        wait_until(lambda: daemon.client.statistics()["server"]["connections"] <= 1)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
@@ -336,7 +333,7 @@ async def test_a_subscriber_gets_every_generation_once_and_in_order(where: Place
                     if generations[-1:] == [201]:
                         return
 
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 await tasks.start(listen)
                 for _ in range(4):
@@ -363,7 +360,7 @@ async def test_a_subscriber_that_does_not_keep_up_is_told_and_closed(where: Plac
             except Unavailable as error:
                 told.append(error.code)
 
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
                 await until(lambda: running.store.statistics()["subscribers"])
@@ -384,13 +381,13 @@ async def test_a_subscriber_that_hangs_up_or_never_reads_takes_nobody_with_it(
             await until(lambda: running.store.statistics()["subscribers"])
             if leaves:
                 await stream.aclose()
-            with anyio.fail_after(10.0):
+            with anyio.fail_after(60.0):
                 while running.store.statistics()["subscribers"] or running.server.statistics()["connections"]:
                     change_world(running.store, 100)
                     await anyio.sleep(0.001)
             await stream.aclose()
         with connected(where):
-            with anyio.fail_after(5.0):
+            with anyio.fail_after(60.0):
                 await until(lambda: running.server.statistics()["connections"])
 
 
@@ -441,9 +438,9 @@ async def test_draining_ends_subscriptions_with_a_word_answers_what_is_asked_and
                 told.append(error.code)
 
         async def ask() -> None:
-            told.append(await running.client.refresh(timeout=5.0))
+            told.append(await running.client.refresh(timeout=DEADLINE))
 
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
                 tasks.start_soon(ask)
@@ -478,7 +475,7 @@ async def test_a_reply_that_is_too_long_or_a_method_that_crashes_costs_only_its_
 
     methods: dict[str, Method] = {"statistics": huge, "reload": crash, "retire": strange, "stop": half}
     async with serving(where, methods) as running:
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             for ask in (
                 running.client.statistics,
                 running.client.reload,
@@ -498,7 +495,7 @@ async def test_who_waits_for_a_start_and_leaves_takes_nobody_with_it(where: Plac
             await anyio.sleep(0.001)
 
     async with serving(where, {"start": begin}) as running:
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             for _ in range(5):
                 stream = await anyio.connect_unix(where.socket)
                 await stream.send(HELLO + frame(pack({"id": 1, "method": "start", "params": {}})))

@@ -27,7 +27,7 @@ def test_a_model_that_comes_while_its_server_is_down_is_known_to_who_asks_for_it
 
     def asked() -> list[str]:
         with pytest.raises(NotReady):
-            daemon.client.resolve("ollama/new", timeout=5.0)
+            daemon.client.resolve("ollama/new")
         return sorted(model.name for model in daemon.client.world().world.endpoints[0].models or ())
 
     with Running(environment) as daemon:

@@ -21,7 +21,7 @@ from hived.machine.ports import free_port, is_port_free
 from hived_client.doors.wire import Begun
 from hived_client.errors import HivedError
 from tests.conftest import environment as environment_of
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.faults.printing import readme
 from tests.faults.test_machine import RELAY, program, running
 from tests.machine.layouts import Layout
@@ -52,7 +52,7 @@ class Place:
         (self.home / path).write_text(text)
 
     def start(self) -> Begun:
-        last = list(self.daemon.client.start("ollama", timeout=20.0))[-1]
+        last = list(self.daemon.client.start("ollama", timeout=DEADLINE))[-1]
         assert isinstance(last, Begun)
         return last
 
@@ -191,7 +191,7 @@ def ours_of_an_earlier_daemon(place: Place) -> Iterator[None]:
 
 @contextmanager
 def ours_that_is_starting(place: Place) -> Iterator[None]:
-    asking = threading.Thread(target=lambda: list(place.daemon.another().start("ollama", timeout=20.0)))
+    asking = threading.Thread(target=lambda: list(place.daemon.another().start("ollama", timeout=DEADLINE)))
     asking.start()
     wait_until(lambda: place.program.starts)
     yield
@@ -239,7 +239,21 @@ STARTS = {"started": 1, "started again": 2, "ours": 1}
 """How often the program was run in all."""
 
 
-@pytest.mark.parametrize(("who", "having", "did", "said"), TABLE, ids=[row[0] for row in TABLE])
+DAILY = ("nobody, and `ollama` is there", "an Ollama that somebody started", "one that hived started")
+"""Rows that start a process or wait for one, and are tried all the same with every run of the tests."""
+
+
+def is_slow(who: str, did: str) -> bool:
+    return not did.startswith("start.") and who not in DAILY
+
+
+@pytest.mark.parametrize(
+    ("who", "having", "did", "said"),
+    [
+        pytest.param(*row, id=row[0], marks=[pytest.mark.slow] if is_slow(row[0], row[2]) else [])
+        for row in TABLE
+    ],
+)
 def test_who_has_the_place_decides_what_hived_does(
     monkeypatch: pytest.MonkeyPatch, place: Place, who: str, having: Who, did: str, said: str
 ) -> None:

@@ -18,7 +18,7 @@ from hived_client.doors.wire import Begun, Progress
 from hived_client.errors import HivedError, NotReady
 from hived_client.vocabulary.world import Endpoint
 from tests.cli.words import hived
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.servers.programs import OllamaProgram
 
 
@@ -55,7 +55,7 @@ def daemon(place: Place) -> Iterator[Running]:
 
 
 def start(client: Client, *, restart: bool = True) -> Begun:
-    last = list(client.start("ollama", timeout=20.0, restart=restart))[-1]
+    last = list(client.start("ollama", timeout=DEADLINE, restart=restart))[-1]
     assert isinstance(last, Begun)
     return last
 
@@ -70,7 +70,7 @@ def test_two_who_ask_at_once_make_one_start(daemon: Running, place: Place) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30.0)
+        thread.join(60.0)
     assert len(begun) == 4
     assert [pid for pid, _ in place.program.starts] == [begun[0].pid]
     assert {(one.pid, one.adopted) for one in begun} == {(begun[0].pid, False)}

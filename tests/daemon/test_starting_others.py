@@ -18,7 +18,7 @@ from hived_client.doors.wire import Begun, Progress
 from hived_client.errors import HivedError
 from hived_client.vocabulary.world import Endpoint
 from tests.cli.words import hived
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.machine.user_manager import UserManagerPrograms, user_manager
 from tests.servers.lm_studio import QWEN, LmStudio
 from tests.servers.programs import LmsProgram, OllamaProgram, VllmProgram
@@ -51,7 +51,7 @@ def lms(programs: Path) -> Iterator[LmsProgram]:
 
 
 def begun(daemon: Running, provider: str, **options: object) -> Begun:
-    last = list(daemon.client.start(provider, **({"timeout": 20.0} | options)))[-1]  # type: ignore[arg-type]
+    last = list(daemon.client.start(provider, **({"timeout": DEADLINE} | options)))[-1]  # type: ignore[arg-type]
     assert isinstance(last, Begun)
     return last
 
@@ -69,7 +69,7 @@ def test_a_vllm_is_started_with_its_model_and_told_how_far_it_is(
     with Running(variables) as daemon:
 
         def ask() -> None:
-            for step in daemon.another().start("vllm", model="org/tiny", context=256, timeout=20.0):
+            for step in daemon.another().start("vllm", model="org/tiny", context=256, timeout=DEADLINE):
                 told.append(step.message if isinstance(step, Progress) else step.endpoint)
 
         asking = threading.Thread(target=ask)
@@ -85,7 +85,7 @@ def test_a_vllm_is_started_with_its_model_and_told_how_far_it_is(
 
             wait_until(says, lambda: f"{told} {endpoints(daemon)} {daemon.log[-2000:]}")
             vllm.let_on(number)
-        asking.join(20.0)
+        asking.join(60.0)
         name = told[-1]
         assert f"{name} is starting: loading weights, 50 %" in told
         (pid, words_given) = vllm.starts[0]
@@ -132,7 +132,7 @@ def test_two_models_for_one_address_get_two_servers_of_which_one_has_it(
         for asker in askers:
             asker.start()
         for asker in askers:
-            asker.join(30.0)
+            asker.join(60.0)
         assert len({each.pid for each in found}) == len({each.url for each in found}) == 3
         assert f"http://127.0.0.1:{port}" in {each.url for each in found}
         assert {each.models for each in found} == {("org/one",), ("org/two",), ("org/three",)}
@@ -168,7 +168,7 @@ def test_a_vllm_that_somebody_is_starting_at_the_place_is_waited_for(
             asking.start()
             for stage in range(4):
                 vllm.let_on(stage)
-            asking.join(20.0)
+            asking.join(60.0)
             assert came == [comes]
             assert len(vllm.starts) == (
                 1 if comes == "adopted" else 2
@@ -196,7 +196,7 @@ def test_who_waits_for_a_start_that_is_stopped_is_told_so(
         asker.start()
         wait_until(lambda: vllm.starts)
         assert list(daemon.client.stop("vllm").endpoints.values()) == ["terminated"]
-        asker.join(20.0)
+        asker.join(60.0)
         assert codes == ["start.stopped"]
         assert endpoints(daemon) == {}
 

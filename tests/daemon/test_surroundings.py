@@ -302,21 +302,21 @@ def this_machine(home: Path) -> ThisMachine:
 
 
 async def test_real_a_process_named_like_vllm_is_found_and_its_end_too(home: Path) -> None:
-    (home / "vllm").write_text("import time; time.sleep(60)")
+    (home / "vllm").write_text("import time; time.sleep(600)")
     port = 8000 + int(str(time.time_ns())[-4:])
     machine = this_machine(home)
     words = [sys.executable, "-I", "-S", str(home / "vllm"), "serve", "m", "--port", str(port)]
     with subprocess.Popen(words) as process:
         try:
             began = time.time()
-            with anyio.fail_after(20.0):
+            with anyio.fail_after(60.0):
                 while (since := await machine.launching_since(port)) is None:  # noqa: ASYNC110
                     await anyio.sleep(0.5)
             assert abs(since - began) < 30.0
             assert await machine.launching_since(port + 1) is None
             process.kill()
             process.wait()
-            with anyio.fail_after(20.0):
+            with anyio.fail_after(60.0):
                 while await machine.launching_since(port) is not None:  # noqa: ASYNC110
                     await anyio.sleep(0.5)
         finally:

@@ -14,7 +14,7 @@ from hived.machine.ports import free_port
 from hived.machine.records import Records, Started
 from hived_client.doors.wire import Begun
 from hived_client.vocabulary.world import Endpoint
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.machine.user_manager import UserManagerPrograms, user_manager
 from tests.servers.programs import OllamaProgram
 
@@ -35,7 +35,7 @@ def variables(home: Path, environment: dict[str, str], manager: UserManagerProgr
 
 
 def begun(daemon: Running) -> Begun:
-    last = list(daemon.client.start("ollama", timeout=20.0))[-1]
+    last = list(daemon.client.start("ollama", timeout=DEADLINE))[-1]
     assert isinstance(last, Begun)
     assert last.pid is not None
     return last
@@ -74,7 +74,7 @@ def test_what_a_server_leaves_behind_is_ended_before_it_is_started_again(
     (home / "real").mkdir()
     program = OllamaProgram(home / "real")
     wrapper = home / "bin" / "ollama"
-    wrapper.write_text(f"#!/bin/sh\n(trap '' TERM; sleep 2) &\nexec {program.path} \"$@\"\n")
+    wrapper.write_text(f"#!/bin/sh\n(trap '' TERM; sleep 6) &\nexec {program.path} \"$@\"\n")
     wrapper.chmod(0o755)
     with Running(variables) as daemon:
         pid = begun(daemon).pid

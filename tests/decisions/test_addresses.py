@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived.decisions.addresses import BadAddress, host_and_port, place, read_url
@@ -72,7 +72,6 @@ def test_an_address_that_cannot_be_used_is_refused_and_no_secret_is_quoted(writt
     assert "secret" not in str(refused.value)
 
 
-@settings(max_examples=50)
 @given(st.text(max_size=40) | st.text("[]:%@/.h1 ", max_size=20).map("http://{}".format))
 def test_any_text_is_read_twice_alike_or_refused(written: str) -> None:
     try:

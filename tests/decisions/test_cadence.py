@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived.decisions.cadence import (
@@ -92,7 +92,6 @@ any_plan = st.builds(
 )
 
 
-@settings(max_examples=50)
 @given(any_plan)
 def test_every_plan_comes_to_an_end_soon(found: Plan) -> None:
     waits = [wait for wait in (found.look, found.knock) if wait is not None]
@@ -101,7 +100,6 @@ def test_every_plan_comes_to_an_end_soon(found: Plan) -> None:
     assert found.cadence <= min(waits)
 
 
-@settings(max_examples=50)
 @given(
     st.sampled_from(sorted(CALLABLE | {"unauthorised"})),
     st.sampled_from([NEAR, FAR]),
@@ -120,7 +118,6 @@ def test_at_rest_there_are_at_most_four_requests_a_minute(
     assert requests_at_rest(of) * 60.0 / look <= 4.0
 
 
-@settings(max_examples=50)
 @given(st.sampled_from([endpoint("down"), endpoint("failed", FAR)]), st.integers(0, 40), st.floats(0, 1))
 def test_the_jitter_is_within_its_bounds(of: Endpoint, failures: int, chance: float) -> None:
     varied, middle = planned(of, failures=failures, chance=chance), planned(of, failures=failures)

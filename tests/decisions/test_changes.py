@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from hived.decisions.changes import changes
 from hived_client.vocabulary.faults import fault
@@ -106,7 +106,6 @@ def test_a_broken_configuration_is_told_with_what_is_wrong() -> None:
     )
 
 
-@settings(max_examples=40)
 @given(worlds.worlds)
 def test_nothing_is_told_of_a_world_that_stayed(same: World) -> None:
     assert changes(same, same, 1.0) == ()
@@ -121,7 +120,6 @@ def seen(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, since=None, models_at=None, slot=-1, models=listed)
 
 
-@settings(max_examples=60)
 @given(worlds.worlds, worlds.worlds)
 def test_every_difference_that_can_be_seen_is_told(before: World, after: World) -> None:
     found = changes(before, after, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hived.decisions.outcomes import (
@@ -338,7 +338,6 @@ few = st.lists(
 )
 
 
-@settings(max_examples=50)
 @given(st.lists(few, max_size=6))
 def test_whatever_is_expected_no_two_share_a_row_and_who_stays_keeps_it(steps: list[list[Endpoint]]) -> None:
     now = world()
@@ -353,7 +352,6 @@ def test_whatever_is_expected_no_two_share_a_row_and_who_stays_keeps_it(steps: l
         assert now.generation == before.generation + (now is not before)
 
 
-@settings(max_examples=40)
 @given(worlds.worlds, worlds.worlds)
 def test_taking_in_the_same_twice_is_taking_it_in_once(before: World, wanted: World) -> None:
     once = expect(replace(before, problems=problems(before)), wanted.endpoints)

@@ -14,10 +14,10 @@ from hived_client.errors import HivedError
 from hived_client.resolution import Target
 from hived_client.vocabulary.faults import Fault
 from tests.conftest import environment
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 
-PATIENCE = 5.0
-"""Seconds that a question may take: a look at a server that does not answer lasts for two."""
+PATIENCE = DEADLINE
+"""Seconds that a question may take."""
 
 
 class Shared:
@@ -29,7 +29,7 @@ class Shared:
     def expecting(self, providers: Mapping[str, object]) -> Client:
         """Give the daemon a configuration; return a client that finds it read."""
         configure(self.daemon.environment, providers)
-        self.daemon.client.reload()
+        self.daemon.client.reload(timeout=PATIENCE)
         return self.daemon.client
 
     def refusal(self, providers: Mapping[str, object], model: str, **question: object) -> Fault:

@@ -27,7 +27,7 @@ from hived_client.vocabulary.world import Endpoint, Model, World
 from tests.client.conversations import silent
 from tests.client.fake_daemon import fake_daemon
 from tests.client.publishing import publish, young
-from tests.daemon.running import Running, configure, llamacpp_at, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, llamacpp_at, wait_until
 from tests.daemon.small_disk import OnSmallDisk
 from tests.faults.asking import Shared, at, one, problem, raised, refusal, resolved, settled, warning
 from tests.faults.provoking import provokes
@@ -36,7 +36,7 @@ from tests.servers.strangers import LyingLlamaCpp
 BEGIN = """
 import msgspec, hived_client
 try:
-    hived_client.ensure_running()
+    hived_client.ensure_running(timeout=60.0)
 except hived_client.HivedError as error:
     print(msgspec.json.encode(error.fault).decode())
 """
@@ -68,7 +68,7 @@ def begun_elsewhere(environment: Mapping[str, str], folder: Path, **variables: s
         env={**environment, "PYTHONPATH": path, **variables},
         capture_output=True,
         text=True,
-        timeout=30.0,
+        timeout=DEADLINE,
         check=True,
     )
     return msgspec.convert(json.loads(done.stdout), Fault)
@@ -189,7 +189,7 @@ def test_it_ends(environment: dict[str, str]) -> Fault:
         listener.start()
         wait_until(lambda: daemon.client.statistics()["store"]["subscribers"])
         daemon.terminate()
-        listener.join(10.0)
+        listener.join(60.0)
     return told[0]
 
 

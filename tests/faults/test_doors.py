@@ -25,6 +25,7 @@ from hived_client.vocabulary.world import World
 from tests.client.conversations import hangs_up
 from tests.client.fake_daemon import fake_daemon
 from tests.client.worlds import endpoint
+from tests.daemon.running import DEADLINE
 from tests.daemon.test_server import change_world, connected, pack, read_message, serving, until
 from tests.faults.asking import Shared, problem, raised, settled
 from tests.faults.provoking import provokes
@@ -44,8 +45,8 @@ def test_it_hangs_up(where: Places) -> Fault:
 
 @provokes("method.unknown", "a method of another version")
 def test_no_such_method(shared: Shared) -> Fault:
-    with Connection(shared.daemon.where, 5.0) as connection:
-        return raised(functools.partial(connection.call, "dream", Nothing(), dict[str, Any], 5.0))
+    with Connection(shared.daemon.where, DEADLINE) as connection:
+        return raised(functools.partial(connection.call, "dream", Nothing(), dict[str, Any], DEADLINE))
 
 
 @provokes("params.invalid", "a port beyond the last one")
@@ -79,7 +80,7 @@ async def test_too_many_changes(where: Places) -> Fault:
             except HivedError as error:
                 told.append(error.fault)
 
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
                 await until(lambda: running.store.statistics()["subscribers"])

@@ -43,7 +43,7 @@ NVML_ERROR_LIBRARY_NOT_FOUND = 12
 def nvmlInit():
     raise NVMLError(12)
 """
-HANGS = "import time\nNVMLError = OSError\ndef nvmlInit():\n    time.sleep(60)\n"
+HANGS = "import time\nNVMLError = OSError\ndef nvmlInit():\n    time.sleep(600)\n"
 """Bindings of NVIDIA's library on a machine that has none, and on one whose card has failed."""
 
 ROW = (

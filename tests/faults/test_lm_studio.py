@@ -25,9 +25,9 @@ def asked(
     with LmStudio(tuple(models)) as server:
         configure(environment, {"lm_studio": {"api_base": server.url}})
         with Running(environment) as daemon:
-            assert daemon.client.resolve(f"lm_studio/{model}", timeout=5.0).api_base == f"{server.url}/v1"
+            assert daemon.client.resolve(f"lm_studio/{model}").api_base == f"{server.url}/v1"
             if installed and link != "on":
-                private = daemon.client.resolve(f"lm_studio/{QWEN}", private=True, timeout=5.0)
+                private = daemon.client.resolve(f"lm_studio/{QWEN}", private=True)
                 assert private.locality == "device"
             found = refusal(daemon.client, f"lm_studio/{model}", private=True)
         assert server.loads == []

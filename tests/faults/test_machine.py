@@ -16,7 +16,7 @@ from hived_client.errors import NotReady
 from hived_client.vocabulary.faults import Fault
 from hived_client.vocabulary.kinds import LM_STUDIO, OLLAMA, VLLM
 from hived_client.vocabulary.world import Installation
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.faults.asking import at, one, refusal, resolved
 from tests.faults.provoking import provokes
 from tests.machine.layouts import Layout
@@ -62,7 +62,7 @@ import socket, sys, time
 taken = socket.socket()
 taken.bind(("127.0.0.1", int(sys.argv[-1])))
 print("bound", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 """What vLLM does for the minutes in which its engine starts: it has its port and does not listen."""
 
@@ -231,7 +231,7 @@ def test_a_relay(environment: dict[str, str], computer: Layout) -> Fault:
                 there = resolved(daemon.client, "tunnel/llama3")
                 assert there.locality is None
                 with pytest.raises(NotReady, match="does not run on this device"):
-                    daemon.client.resolve("tunnel/llama3", private=True, fresh=True, timeout=5.0)
+                    daemon.client.resolve("tunnel/llama3", private=True, fresh=True, timeout=DEADLINE)
                 assert resolved(daemon.client, "near/llama3", private=True).locality == "device"
                 shown = subprocess.run(
                     [sys.executable, "-P", "-m", "hived", "status"],
@@ -239,7 +239,7 @@ def test_a_relay(environment: dict[str, str], computer: Layout) -> Fault:
                     capture_output=True,
                     text=True,
                     check=True,
-                    timeout=30,
+                    timeout=DEADLINE,
                 )
                 assert "place unknown" in shown.stdout
                 assert "socat listens" in shown.stdout

@@ -49,7 +49,7 @@ def test_ambiguous(shared: Shared) -> Fault:
         one.add("qwen3:8b")
         other.add("qwen3:8b")
         providers = {"here": at(one.url, like="ollama"), "there": at(other.url, like="ollama")}
-        shared.expecting(providers).refresh(timeout=5.0)
+        shared.expecting(providers).refresh()
         return shared.refusal(providers, "ollama/qwen3:8b", fresh=True)
 
 

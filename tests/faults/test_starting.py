@@ -22,7 +22,7 @@ from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun
 from hived_client.vocabulary.faults import Fault
 from tests.conftest import environment
-from tests.daemon.running import Running, configure, wait_until
+from tests.daemon.running import DEADLINE, Running, configure, wait_until
 from tests.faults.asking import Shared, at, raised, settled
 from tests.faults.provoking import provokes
 from tests.faults.test_machine import running
@@ -39,7 +39,7 @@ case "$*" in
     echo 'ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8128.00 MiB on device 0:' \
       'cudaMalloc failed: out of memory' >&2
     exit 1 ;;
-  *) exec /bin/sleep 60 ;;
+  *) exec /bin/sleep 600 ;;
 esac
 """
 """A llama-server that never gets ready; of a model called too-big it says what the real one says."""
@@ -93,7 +93,7 @@ def gguf(folder: Path, name: str = "model", content: bytes = b"GGUF\3\0\0\0") ->
 
 def failed(client: Client, model: str | None, **more: object) -> Fault:
     """Return why a server could not be started."""
-    return raised(lambda: list(client.start("llamacpp", model=model, **({"timeout": 30.0} | more))))  # type: ignore[arg-type]
+    return raised(lambda: list(client.start("llamacpp", model=model, **({"timeout": DEADLINE} | more))))  # type: ignore[arg-type]
 
 
 @provokes("start.no_file", "the path of a model that is not there")
@@ -141,7 +141,7 @@ def ended(failing: tuple[Running, VllmProgram], log: str) -> Fault:
     """Return what a vLLM is said to have ended of."""
     daemon, program = failing
     program.break_down(log)
-    return raised(lambda: list(daemon.client.start("vllm", model="org/model", timeout=30.0)))
+    return raised(lambda: list(daemon.client.start("vllm", model="org/model", timeout=DEADLINE)))
 
 
 @provokes("start.context", "a vLLM, asked for more context than the model was made for: the real one's log")
@@ -189,7 +189,7 @@ def test_it_is_stopped(sleepy: Running, tmp_path: Path) -> Fault:
     asking.start()
     wait_until(lambda: sleepy.client.statistics()["jobs"]["started"])
     sleepy.client.stop("llamacpp", everything=True)
-    asking.join(30.0)
+    asking.join(60.0)
     return found[0]
 
 
@@ -287,7 +287,7 @@ def unit_of(daemon: Running) -> str:
 
 def killed_again(daemon: Running, program: OllamaProgram, code: str) -> Fault:
     """Kill an Ollama that hived started, and return what is said of it then."""
-    last = list(daemon.client.start("ollama", timeout=30.0))[-1]
+    last = list(daemon.client.start("ollama", timeout=DEADLINE))[-1]
     assert isinstance(last, Begun)
     assert last.pid is not None
     program.break_down("no space left on device")

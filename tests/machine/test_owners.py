@@ -114,7 +114,7 @@ def test_the_owner_of_a_port_is_found_and_of_a_free_one_nobody() -> None:
 
 @LINUX
 def test_a_process_that_is_held_is_told() -> None:
-    with subprocess.Popen(["sleep", "60"], env={"MINE": "1"}) as process:
+    with subprocess.Popen(["sleep", "600"], env={"MINE": "1"}) as process:
         try:
             assert not owner_of_process(process.pid).is_held
             process.send_signal(signal.SIGSTOP)

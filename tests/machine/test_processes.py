@@ -31,10 +31,10 @@ from hived.machine.processes import (
 )
 from tests.servers.llamacpp import child_environment
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-    " print('ready', flush=True); time.sleep(60)"
+    " print('ready', flush=True); time.sleep(600)"
 )
 
 
@@ -50,7 +50,7 @@ def child(code: str = SLEEP, *, group: bool = False) -> Iterator[subprocess.Pope
                 process.kill()
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came true"
@@ -169,7 +169,7 @@ def test_a_port_without_a_listener_has_none() -> None:
 @pytest.mark.anyio
 async def test_the_end_of_a_process_is_waited_for(way: str) -> None:
     with child() as process:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: wait_exit(known(process), poll=0.01))
                 await anyio.lowlevel.checkpoint()
@@ -181,9 +181,9 @@ async def test_a_process_that_is_gone_is_not_waited_for(way: str) -> None:
     with child() as process:
         identity = known(process)
         process.kill()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60.0):
         await wait_exit(identity)
-    with anyio.fail_after(10):  # the number is in use, and by another
+    with anyio.fail_after(60.0):  # the number is in use, and by another
         await wait_exit(Identity(pid=os.getpid(), started=1.0, boot=identity.boot))
 
 
@@ -207,7 +207,7 @@ async def test_a_cancelled_wait_leaves_no_descriptor() -> None:
 async def test_two_may_wait_for_the_same_process(way: str) -> None:
     with child() as process:
         identity = known(process)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: wait_exit(identity, poll=0.01))
                 tasks.start_soon(lambda: wait_exit(identity, poll=0.01))
@@ -219,7 +219,7 @@ async def test_two_may_wait_for_the_same_process(way: str) -> None:
 async def test_a_process_ends_when_it_is_asked_to(way: str) -> None:
     with child() as process:
         assert await stop(known(process)) == "terminated"
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(60.0) == -signal.SIGTERM
 
 
 @pytest.mark.anyio
@@ -230,7 +230,7 @@ async def test_a_process_that_will_not_end_is_killed_with_its_workers(way: str) 
         assert process.stdout is not None
         process.stdout.readline()
         assert await stop(known(process), grace=0.05) == "killed"
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60.0) == -signal.SIGKILL
         eventually(lambda: not _group_lives(process.pid))
 
 
@@ -248,7 +248,7 @@ async def test_a_worker_of_our_own_group_is_killed_alone(way: str) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         assert await stop(known(process), grace=0.05) == "killed"
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60.0) == -signal.SIGKILL
 
 
 @pytest.mark.anyio
@@ -256,7 +256,7 @@ async def test_a_stopped_process_ends_when_it_is_asked_to(way: str) -> None:
     with child() as process:
         process.send_signal(signal.SIGSTOP)
         eventually(lambda: is_stopped(process.pid))
-        with anyio.fail_after(10):
+        with anyio.fail_after(60.0):
             assert await stop(known(process)) == "terminated"
 
 
@@ -281,7 +281,7 @@ async def test_a_detached_program_has_its_own_session_and_a_private_log(tmp_path
         process = spawn_detached([sys.executable, "-c", code], log=log, environment={"X": "1"})
     finally:
         os.umask(old)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60.0):
         assert await reap(process) == 0
     assert sorted(log.read_text().splitlines()) == ["0o77 True", "True / 1"]
     assert [stat.S_IMODE(p.stat().st_mode) for p in (log, log.parent, log.parent.parent)] == [
@@ -295,7 +295,7 @@ async def test_a_detached_program_has_its_own_session_and_a_private_log(tmp_path
 async def test_a_log_is_appended_to(tmp_path: Path) -> None:
     for word in ("one", "two"):
         process = spawn_detached(["/bin/echo", word], log=tmp_path / "log", environment={})
-        with anyio.fail_after(10):
+        with anyio.fail_after(60.0):
             assert await reap(process) == 0
             assert await reap(process) == 0
     assert (tmp_path / "log").read_text() == "one\ntwo\n"
@@ -349,9 +349,9 @@ async def test_a_detached_program_outlives_a_daemon_that_is_killed(tmp_path: Pat
 
 LEAVES = """
 import os, subprocess, sys, time
-left = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"], process_group=0)
+left = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"], process_group=0)
 print(left.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -26,6 +26,8 @@ from tests.servers.strangers import (
 )
 
 KEY = "KEY"
+PATIENCE = 240.0
+"""Seconds for a look at whoever takes as long as he can, beside many such looks: it has three or four."""
 HOSTILE: tuple[Callable[[], Loopback], ...] = (
     AnswersEverything,
     AnswersJsonEverything,

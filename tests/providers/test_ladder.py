@@ -46,7 +46,7 @@ async def http() -> AsyncIterator[Http]:
 async def test_every_product_is_named_by_harmless_questions(http: Http, name: str) -> None:
     wanted = name.removesuffix(" with a key").removesuffix(" of late")
     with Product(name) as server:
-        assert await name_product(http, server.url, timeout=5.0) == wanted
+        assert await name_product(http, server.url, timeout=60.0) == wanted
         assert {method for method, _ in server.requests} == {"GET"}
         assert (server.harm, server.keys) == ([], [])
         assert len(server.requests) == len(set(server.requests)) <= MOST_QUESTIONS
@@ -61,23 +61,23 @@ async def test_the_faithful_fakes_are_named_too(http: Http) -> None:
     ]
     for make, name, questions in servers:
         with make() as server:
-            assert await name_product(http, server.url, timeout=5.0) == name
+            assert await name_product(http, server.url, timeout=60.0) == name
             assert len(server.requests) <= questions
     with LmStudio() as lm_studio:
         lm_studio.require_token("t")
-        assert await name_product(http, lm_studio.url, timeout=5.0) == "LM Studio"
+        assert await name_product(http, lm_studio.url, timeout=60.0) == "LM Studio"
         assert lm_studio.loads == []
     with Vllm() as vllm:
         vllm.require_key("k")
         vllm.sleep()
-        assert await name_product(http, vllm.url, timeout=5.0) == "vLLM"
+        assert await name_product(http, vllm.url, timeout=60.0) == "vLLM"
         assert vllm.woken_by == []
 
 
 async def test_a_localai_that_starts_is_one(http: Http) -> None:
     starting = b'{"status":"starting","reason":"startup preload in progress"}'
     with Says({"/readyz": (503, starting), "/": (200, b"Ollama is running")}) as server:
-        assert await name_product(http, server.url, timeout=5.0) == "LocalAI"
+        assert await name_product(http, server.url, timeout=60.0) == "LocalAI"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_who_answers_everything_is_nobody(
     http: Http, make: Callable[[], HttpLoopback], name: str
 ) -> None:
     with make() as server:
-        assert await name_product(http, server.url, timeout=5.0) == name
+        assert await name_product(http, server.url, timeout=60.0) == name
         assert len(server.requests) <= MOST_QUESTIONS
 
 
@@ -101,7 +101,7 @@ async def test_no_hostile_server_is_named_or_takes_longer_than_its_time(http: Ht
             if name:
                 named.append((type(server).__name__, name))
 
-    with anyio.fail_after(10.0):
+    with anyio.fail_after(60.0):
         async with anyio.create_task_group() as tasks:
             for make in HOSTILE:
                 tasks.start_soon(ask, make)
@@ -110,10 +110,10 @@ async def test_no_hostile_server_is_named_or_takes_longer_than_its_time(http: Ht
 
 async def test_the_first_answer_that_is_none_ends_it(http: Http) -> None:
     with AnswersEverything() as target, Redirects(target.url) as server:
-        assert await name_product(http, server.url, timeout=5.0) == ""
+        assert await name_product(http, server.url, timeout=60.0) == ""
         assert (len(server.requests), target.connections) == (1, 0)
         port = server.port
-    assert await name_product(http, f"http://127.0.0.1:{port}", timeout=5.0) == ""
+    assert await name_product(http, f"http://127.0.0.1:{port}", timeout=60.0) == ""
 
 
 def test_an_owner_that_is_no_text_owns_nothing() -> None:
@@ -139,7 +139,7 @@ def stranger(url: str, **more: object) -> Endpoint:
 
 async def test_a_stranger_is_named_and_its_models_are_listed(http: Http) -> None:
     with OpenAiCompatible() as server:
-        found = await identify_stranger(http, stranger(server.url), timeout=5.0)
+        found = await identify_stranger(http, stranger(server.url), timeout=60.0)
 
         assert isinstance(found, Stranger)
         assert found.seems == phrase(GENERIC)
@@ -151,7 +151,7 @@ async def test_what_a_stranger_seemed_to_be_is_believed_while_it_stays_one(http:
     with OpenAiCompatible() as server:
         same = stranger(server.url, state="wrong_server", reason=msgspec.to_builtins(seemed))
 
-        found = await identify_stranger(http, same, timeout=5.0)
+        found = await identify_stranger(http, same, timeout=60.0)
 
         assert isinstance(found, Stranger)
         assert found.seems == " (it seems to be Jan)"
@@ -161,7 +161,7 @@ async def test_what_a_stranger_seemed_to_be_is_believed_while_it_stays_one(http:
 async def test_who_has_gone_meanwhile_is_no_stranger(http: Http) -> None:
     with OpenAiCompatible() as server:
         gone = server.url
-    found = await identify_stranger(http, stranger(gone), timeout=5.0)
+    found = await identify_stranger(http, stranger(gone), timeout=60.0)
     assert isinstance(found, NoAnswer)
     assert found.kind == "refused"
 

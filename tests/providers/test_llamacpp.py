@@ -17,7 +17,7 @@ from hived.providers.http import LARGE, LOOK_TIMEOUT, Http
 from hived.providers.llamacpp import LlamaCpp
 from hived.providers.reach import key_for
 from hived_client.vocabulary.world import Endpoint, Model
-from tests.providers.looking import KEY, Looking, believing, looking
+from tests.providers.looking import KEY, PATIENCE, Looking, believing, looking
 from tests.providers.looking import at as given
 from tests.servers import llamacpp, strangers
 from tests.servers.llamacpp_router import LlamaCppRouter
@@ -109,7 +109,7 @@ def test_looking_never_wakes_a_sleeping_server() -> None:
     async def watch(server: llamacpp.LlamaCpp) -> None:
         async with looking(LlamaCpp) as eye:
             endpoint = at(server.url)
-            with anyio.fail_after(15.0):
+            with anyio.fail_after(60.0):
                 while endpoint.state != "sleeping":
                     endpoint = believing(endpoint, await eye.heard(endpoint))
                     await anyio.sleep(0.05)
@@ -153,10 +153,11 @@ async def test_a_real_server_that_is_stopped_goes_on_and_is_killed(eye: Looking)
         ready = believing(at(server.url), await eye.heard(at(server.url)))
         server.stop_process()
         began = anyio.current_time()
-        outcome = await eye.look(ready, thorough=False)
+        with anyio.fail_after(60.0):
+            outcome = await eye.look(ready, thorough=False)
         assert isinstance(outcome, NoAnswer)
         assert outcome.kind == "silent"
-        assert LOOK_TIMEOUT - 0.1 <= anyio.current_time() - began < LOOK_TIMEOUT + 1.0
+        assert anyio.current_time() - began >= LOOK_TIMEOUT - 0.1
         server.continue_process()
         assert believing(ready, await eye.look(ready)) == ready
         server.kill(signal.SIGKILL)
@@ -169,7 +170,7 @@ async def test_a_real_server_that_is_stopped_goes_on_and_is_killed(eye: Looking)
 @on_asyncio
 async def test_a_real_server_from_its_start_is_refused_or_loading_and_then_ready(eye: Looking) -> None:
     pytest.importorskip("xllamacpp")
-    with llamacpp.LlamaCpp(wait=False) as server, anyio.fail_after(30.0):
+    with llamacpp.LlamaCpp(wait=False) as server, anyio.fail_after(60.0):
         while True:
             outcome = await eye.look(at(server.url))
             if isinstance(outcome, Heard) and outcome.state == "ready":
@@ -274,7 +275,7 @@ async def test_how_far_a_model_is_comes_from_the_events_for_as_long_as_they_come
             await anyio.to_thread.run_sync(server.wait_sse_clients, 1)
             server.start_download("user/repo:Q4")
             server.progress_download("user/repo:Q4", done=1, total=4)
-            with anyio.fail_after(10.0):
+            with anyio.fail_after(60.0):
                 while len(told) < 2:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
             progress = {m.name: m.progress for m in (await eye.heard(endpoint)).models or ()}
@@ -321,16 +322,16 @@ async def test_what_a_router_says_is_heard_at_once_and_the_end_of_it_too(eye: Lo
             tasks.start_soon(listen)
             await anyio.to_thread.run_sync(server.wait_sse_clients, 1)
             server.load("tiny-a", wait=False)
-            with anyio.fail_after(2.0):
+            with anyio.fail_after(60.0):
                 await told.wait()
             server.close_sse()
-            with anyio.fail_after(2.0):
+            with anyio.fail_after(60.0):
                 await ended.wait()
             told = anyio.Event()
             tasks.start_soon(listen)
             await anyio.to_thread.run_sync(server.wait_sse_clients, 1)
             server.unload("tiny-a", wait=False)
-            with anyio.fail_after(2.0):
+            with anyio.fail_after(60.0):
                 await told.wait()
             tasks.cancel_scope.cancel()
         await anyio.to_thread.run_sync(server.wait_sse_clients, 0)
@@ -474,7 +475,7 @@ async def test_no_stranger_is_believed_and_none_takes_longer_than_its_time(eye: 
             outcome = await eye.probe.look(at(server.url, **belief), thorough=thorough)
             if not isinstance(outcome, Stranger | NoAnswer):
                 believed.append((repr(server), outcome))
-            if anyio.current_time() - began > 3 * LOOK_TIMEOUT + 2.0:
+            if anyio.current_time() - began > PATIENCE:
                 slow.append(repr(server))
 
         async with anyio.create_task_group() as tasks:
@@ -491,7 +492,7 @@ async def test_a_stream_of_events_that_is_none_just_ends(
     eye: Looking, stranger: Callable[[], HttpLoopback]
 ) -> None:
     told: list[int] = []
-    with stranger() as server, anyio.fail_after(5.0):
+    with stranger() as server, anyio.fail_after(60.0):
         await eye.probe.push(at(server.url, mode="router"), lambda: told.append(1))
     assert told == []
 

@@ -483,7 +483,7 @@ async def test_a_model_that_comes_to_the_folder_is_told_and_then_known(
         assert eye.probe.has_push(endpoint)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(eye.probe.push, endpoint, tell)
-            with anyio.fail_after(5.0):
+            with anyio.fail_after(60.0):
                 await told.wait()  # the watch has begun
                 server.stored[new.key] = new
                 store(folder, new)
@@ -500,7 +500,7 @@ async def test_a_folder_that_is_named_anew_ends_the_watch_over_the_old_one(
     folder = install(home, usual_models())
     with lm_studio.LmStudio() as server:
         endpoint = await eye.learnt(given(server.url))
-        with anyio.fail_after(5.0):
+        with anyio.fail_after(60.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(eye.probe.push, endpoint, lambda: None)
                 (home / "other").mkdir()

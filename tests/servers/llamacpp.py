@@ -22,6 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import anyio
+from psutil import Process
+
 from hived.machine.llamacpp import Program, command, environment
 from hived.machine.ports import free_port
 
@@ -137,7 +140,7 @@ class LlamaCpp:
             time.sleep(0.01)  # between two polls
         raise AssertionError(f"{self!r} is not ready:\n{self.log.read_text(errors='replace')[-4000:]}")
 
-    def get_status(self, path: str, timeout: float = 2.0) -> int | None:
+    def get_status(self, path: str, timeout: float = 5.0) -> int | None:
         """Ask for a path, and return the status; None where nobody answers."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
@@ -153,7 +156,7 @@ class LlamaCpp:
         try:
             process.send_signal(number)
             if number != signal.SIGKILL:
-                process.wait(10.0)
+                process.wait(60.0)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -185,6 +188,17 @@ class LlamaCpp:
         """End the process and remove what it left. Idempotent."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def is_called(server: LlamaCpp) -> None:
+    """Wait until this process has a connection to a server: for a call, where nothing else here asks it."""
+
+    def has_one() -> bool:
+        return any(each.raddr and each.raddr.port == server.port for each in Process().net_connections("tcp"))
+
+    with anyio.fail_after(DEADLINE):
+        while not has_one():  # noqa: ASYNC110 - the server, which may be stopped, does not tell
+            await anyio.sleep(0.01)
 
 
 def _all_stopped(pid: int) -> bool:

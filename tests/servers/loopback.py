@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
-GIVE_UP = 5.0
+GIVE_UP = 60.0
 """Seconds in which every thread must have ended once its connection was cut."""
 
 Headers = tuple[tuple[str, str], ...]

@@ -75,11 +75,18 @@ with open(FOLDER + "/lms.calls", "a") as calls:
 if os.path.exists(FOLDER + "/lms.broken"):
     sys.exit("Error: " + open(FOLDER + "/lms.broken").read())
 
-def is_taken(seconds):
-    end = time.monotonic() + seconds
+def is_taken():
+    end = time.monotonic() + 60.0
     while os.path.exists(ctl) and time.monotonic() < end:
         time.sleep(0.01)
     return not os.path.exists(ctl)
+
+def is_awake():
+    try:
+        with open(FOLDER + "/lms.pid") as file:
+            return os.path.exists("/proc/" + file.read() + "/exe")
+    except OSError:
+        return False
 
 def tell(said):
     with open(ctl + ".new", "w") as file:
@@ -89,19 +96,19 @@ def tell(said):
 def port_served():
     with open(FOLDER + "/lms.port") as file:
         port = int(file.read())
-    urllib.request.urlopen(f"http://127.0.0.1:{{port}}/lmstudio-greeting", timeout=1.0).close()
+    urllib.request.urlopen(f"http://127.0.0.1:{{port}}/lmstudio-greeting", timeout=60.0).close()
     return port
 
 if words[:2] == ["server", "start"]:
     print("Starting server...", flush=True)
     port = words[words.index("--port") + 1]
     tell("start " + port)
-    if not is_taken(0.2):  # nobody is there: wake the application, which takes up what is written there
+    if not is_awake():  # the application takes up what is written there
         with open(os.devnull, "r+") as null:
             subprocess.Popen([sys.executable, "-P", FOLDER + "/lms.app"], start_new_session=True,
                              stdin=null, stdout=null, stderr=null)
-        if not is_taken(10.0):
-            sys.exit("Error: Failed to start the server on port " + port)
+    if not is_taken():
+        sys.exit("Error: Failed to start the server on port " + port)
     try:
         print(f"Success! Server is now running on port {{port_served()}}")
     except OSError:
@@ -112,7 +119,7 @@ elif words == ["server", "stop"]:
     except OSError:
         sys.exit("Error: The server is not running.")
     tell("stop")
-    if not is_taken(5.0):
+    if not is_taken():
         sys.exit(f"Error: Failed to stop the server on port {{port}}")
     print(f"Stopped the server on port {{port}}.")
 else:

@@ -5,6 +5,7 @@ Each does one thing, counts what it is asked, and may be started on a port that 
 
 from __future__ import annotations
 
+import functools
 import gzip
 import socket
 import struct
@@ -129,12 +130,17 @@ class GzipBomb(HttpLoopback):
 
     def __init__(self, *, port: int = 0) -> None:
         super().__init__(port=port)
-        self._bomb = gzip.compress(b'{"status":"ok","x":"' + b"0" * BOMB + b'"}', compresslevel=1)
+        self._bomb = _bomb()
 
     def answer(self, request: Request) -> Reply:
         packed = ("Content-Encoding", "gzip")
         plain = json_reply(request, self._bomb)
         return Reply(headers=(*plain.headers, packed), body=self._bomb)
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(b'{"status":"ok","x":"' + b"0" * BOMB + b'"}', compresslevel=1)
 
 
 class DeepJson(HttpLoopback):

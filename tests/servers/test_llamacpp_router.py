@@ -42,7 +42,7 @@ def server() -> Iterator[LlamaCppRouter]:
 def ask(
     server: LlamaCppRouter, method: str, path: str, body: object = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
         response = connection.getresponse()
@@ -60,7 +60,7 @@ class Events:
     """A client of ``/models/sse``."""
 
     def __init__(self, server: LlamaCppRouter) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
         self._connection.request("GET", "/models/sse")
         self.response = self._connection.getresponse()
         server.wait_sse_clients(1)
@@ -330,7 +330,7 @@ def test_a_second_server_takes_the_port_of_the_first() -> None:
 
 
 def test_the_openai_library_lists_and_chats(server: LlamaCppRouter) -> None:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=5.0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60.0) as client:
         assert [model.id for model in client.models.list()] == ["tiny-a", "tiny-b"]
         whole = client.chat.completions.create(
             model="tiny-a", messages=[{"role": "user", "content": "hello"}], max_tokens=3

@@ -24,7 +24,7 @@ def server() -> Iterator[LmStudio]:
 def ask(
     server: LmStudio, method: str, path: str, body: object = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
         response = connection.getresponse()
@@ -118,7 +118,7 @@ def test_a_token_is_wanted_everywhere_but_at_the_greeting(server: LmStudio) -> N
 
 
 def test_the_openai_library_lists_chats_and_streams(server: LmStudio) -> None:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=5.0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60.0) as client:
         assert [model.id for model in client.models.list()] == [GEMMA, QWEN, EMBEDDER]
         whole = client.chat.completions.create(
             model=QWEN, messages=[{"role": "user", "content": "hello"}], max_tokens=3

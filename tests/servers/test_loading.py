@@ -37,7 +37,7 @@ def server() -> Iterator[LlamaCppLoading]:
 def ask(
     server: LlamaCppLoading, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -113,7 +113,7 @@ def test_a_key_is_needed_everywhere_but_at_health(server: LlamaCppLoading) -> No
 
 def test_the_openai_library_meets_its_real_name_under_any_name(server: LlamaCppLoading) -> None:
     server.finish()
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=5.0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60.0) as client:
         assert [model.id for model in client.models.list()] == ["tiny-random"]
         whole = client.chat.completions.create(model="any", messages=[{"role": "user", "content": "hello"}])
         assert whole.model == "tiny-random"

@@ -59,21 +59,21 @@ def server() -> Iterator[Ollama]:
 
 @pytest.fixture
 def client(server: Ollama) -> Iterator[ollama.Client]:
-    one = ollama.Client(host=server.url, timeout=5, trust_env=False)
+    one = ollama.Client(host=server.url, timeout=60.0, trust_env=False)
     yield one
     one._client.close()
 
 
 @pytest.fixture
 def gpt(server: Ollama) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=5) as one:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60.0) as one:
         yield one
 
 
 def ask(
     server: Ollama, method: str, path: str, body: object = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
         response = connection.getresponse()
@@ -266,18 +266,18 @@ def test_keep_alive_is_seconds_or_a_duration_of_go(server: Ollama, keep_alive: o
 
 
 def test_a_server_that_starts_accepts_and_answers_only_later() -> None:
-    with Ollama(starting=True) as server, socket.create_connection(("127.0.0.1", server.port), 5) as one:
+    with Ollama(starting=True) as server, socket.create_connection(("127.0.0.1", server.port), 60.0) as one:
         one.sendall(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         one.settimeout(0.05)
         with pytest.raises(TimeoutError):
             one.recv(1)
         server.finish_start()
-        one.settimeout(5)
+        one.settimeout(60)
         assert one.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_a_server_that_starts_can_be_got_rid_of() -> None:
-    with Ollama(starting=True) as server, socket.create_connection(("127.0.0.1", server.port), 5) as one:
+    with Ollama(starting=True) as server, socket.create_connection(("127.0.0.1", server.port), 60.0) as one:
         one.sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert server.requests == []
 

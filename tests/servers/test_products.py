@@ -11,7 +11,7 @@ from tests.servers.products import PRODUCTS, Product
 
 
 def ask(server: Product, path: str, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         connection.request("GET", path, None, headers)
         response = connection.getresponse()

@@ -32,7 +32,7 @@ from tests.servers.strangers import (
 
 
 def ask(server: Loopback, path: str = "/health", method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         connection.request(method, path, headers={"Accept-Encoding": "identity"})
         response = connection.getresponse()

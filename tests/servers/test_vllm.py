@@ -27,7 +27,7 @@ def server() -> Iterator[Vllm]:
 def ask(
     server: Vllm, method: str, path: str, body: object = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60.0)
     try:
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, path, data, {"Content-Type": "application/json"} | headers)
@@ -88,7 +88,7 @@ def test_no_path_of_a_real_machine_is_in_the_transcript() -> None:
 def test_it_refuses_while_it_starts_although_the_port_is_taken() -> None:
     with Vllm(starting=True) as server:
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", server.port), timeout=1)
+            socket.create_connection(("127.0.0.1", server.port), timeout=60.0)
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", server.port))
         server.finish_start()
@@ -211,7 +211,7 @@ def test_text_can_be_counted(server: Vllm) -> None:
 
 
 def test_the_openai_library_lists_chats_and_is_refused(server: Vllm) -> None:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=5.0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60.0) as client:
         assert [model.id for model in client.models.list()] == ["tiny-random"]
         whole = client.chat.completions.create(
             model="tiny-random", messages=[{"role": "user", "content": "hello"}], max_tokens=3

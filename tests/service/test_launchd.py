@@ -176,7 +176,7 @@ def test_another_daemon_makes_the_agent_end_in_a_way_that_launchd_takes_for_the_
         Running(environment),
         Running(environment | {"XPC_SERVICE_NAME": "dev.hive.hived"}, wait=False) as second,
     ):
-        assert second.process.wait(20.0) == 0
+        assert second.process.wait(60.0) == 0
         assert second.events("daemon.failed")[0]["code"] == "daemon.already_running"
 
 

@@ -27,11 +27,11 @@ from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
 from hived_client.resolution import Target
 from hived_client.vocabulary.world import Change
-from tests.stress.truth import Answer
+from tests.stress.truth import Answer, Lost
 
 AGAIN = 0.2
 """Seconds before a listener subscribes again."""
-GIVE_UP = 30.0
+GIVE_UP = 60.0
 """Seconds in which a crowd must be ready, and in which it must be done."""
 
 
@@ -69,6 +69,8 @@ class Crowd:
         self._environment = dict(environment)
         self._plans = plans
         self._asked: list[Told] = []
+        self.lost = Lost()
+        """What the machine had no time for meanwhile."""
 
     def __repr__(self) -> str:
         return f"<Crowd of {sum(plan.count for plan in self._plans)}>"
@@ -90,7 +92,8 @@ class Crowd:
             for child in children:
                 assert child.stdout is not None
                 assert child.stdout.readline() == b"asking\n", "a process of the crowd did not begin"
-            yield
+            with noticing(self.lost):
+                yield
             for child, plan in zip(children, self._plans, strict=True):
                 try:
                     out, _ = child.communicate(b"enough\n", timeout=GIVE_UP)
@@ -109,6 +112,31 @@ class Crowd:
     def _begin(self, plan: Plan) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-P", "-m", "tests.stress.crowd", msgspec.json.encode(plan).decode()]
         return subprocess.Popen(words, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+TICK = 0.02
+"""Seconds between two moments at which somebody is there who wants to run."""
+
+
+@contextmanager
+def noticing(lost: Lost) -> Iterator[None]:
+    """Note when a thread that wants to run all the time does not come to it."""
+    enough = threading.Event()
+
+    def tick() -> None:
+        due = time.monotonic() + TICK
+        while not enough.wait(TICK):
+            if (now := time.monotonic()) > due + TICK:
+                lost.add(due, now)
+            due = now + TICK
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
 
 
 class _Client:

@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 
 from tests.stress.crowd import Crowd
 from tests.stress.figures import Tell, spread
-from tests.stress.truth import Answer, Fits, Timeline, judge
+from tests.stress.truth import Answer, Fits, Lost, Timeline, judge
 
 HANG = 5.0
 """Seconds that no question may take: it has 0.6 s, may need to connect to a server once more
 without the daemon, and two cores may be shared by sixty processes. What hangs, hangs for ever or until the
 next kill; the longest that was seen is in the table."""
+
+EARLIER = 5.0
+"""Seconds before the facts of an answer that may have made them late: a look waits for the one before it."""
+AS_MUCH_AGAIN = 3.0
+"""How much later a fact may be for each second that was lost: daemon, server and client may each
+have waited for its turn."""
 
 TIMEOUT = 0.6
 """Seconds that each question of a crowd has."""
@@ -25,17 +31,25 @@ KINDS = ("blocking", "shared", "asyncio", "trio")
 
 
 def wrong_answers(
-    answers: Sequence[Answer], fits: Mapping[str, Fits], daemon: Timeline, *, bound: float, after: float
+    answers: Sequence[Answer],
+    fits: Mapping[str, Fits],
+    daemon: Timeline,
+    *,
+    bound: float,
+    after: float,
+    lost: Lost,
 ) -> list[str]:
     """Return what is wrong with them, a line each.
 
     ``bound`` is how old the facts in an answer may be; a question for a new look allows none. ``after``: an
     answer may say that no daemon answers up to so many seconds after it was so. A daemon, or a
-    server, that did not answer within the question's own time did not, whatever it was doing.
+    server, that did not answer within the question's own time did not, whatever it was doing. What the
+    machine has ``lost`` before an answer counts for no bound.
     """
     wrong: list[str] = []
     for answer in answers:
         age = 0.0 if answer.mode == "fresh" else bound
+        age += AS_MUCH_AGAIN * lost.seconds(answer.asked - age - EARLIER, answer.answered)
         away = daemon.states(answer.asked - after, answer.answered) - {"runs"}
         is_late = answer.seconds >= TIMEOUT and bool(OF_TIME & {answer.said, *answer.warnings})
         if is_late and answer.said != "yes":
@@ -47,7 +61,7 @@ def wrong_answers(
                 said = f"a yes that leads to {answer.detail}"
         else:
             said = judge(answer, fits[answer.question], bound=age + (after if away else 0.0))
-        if answer.seconds > HANG:
+        if answer.seconds > HANG + AS_MUCH_AGAIN * lost.seconds(answer.asked, answer.answered):
             said = f"{said or answer.said}, and it took {answer.seconds:.1f} s"
         if said:
             asked = f"{answer.asked:.2f}, {answer.seconds:.2f} s, {answer.client} {answer.mode}"

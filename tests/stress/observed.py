@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from hived.cli import main
-from tests.daemon.running import Running
+from tests.daemon.running import DEADLINE, Running
 from tests.stress.usage import Usage, usage_of
 
 WINDOW = "HIVED_STRESS_WINDOW"
@@ -47,7 +47,7 @@ class Observed(Running):
     def look(self) -> tuple[Living, Usage]:
         """Look through the window, and from outside."""
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(30.0)
+            peer.settimeout(DEADLINE)
             peer.connect(self._window)
             data = b""
             while more := peer.recv(65_536):

@@ -56,7 +56,7 @@ def write(path: str) -> str:
 def greet(path: str) -> str:
     """Say hello and ask for the World; return what came back before the end."""
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(5.0)
+        peer.settimeout(60.0)
         peer.connect(path)
         try:
             peer.sendall(HELLO)

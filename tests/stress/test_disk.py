@@ -12,7 +12,7 @@ from hived.machine.processes import identify
 from hived_client.doors.paths import Places, places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError, NotReady
-from tests.daemon.running import Running, configure, llamacpp_at, mentioning, wait_until
+from tests.daemon.running import DEADLINE, Patient, Running, configure, llamacpp_at, mentioning, wait_until
 from tests.daemon.small_disk import OnSmallDisk
 from tests.servers.strangers import LyingLlamaCpp
 from tests.stress.figures import Tell
@@ -51,13 +51,13 @@ def test_a_full_disk(environment: dict[str, str], where: Places, tell: Tell, whi
     with LyingLlamaCpp() as server, contextlib.ExitStack() as stack:
         daemon = stack.enter_context(OnSmallDisk(environment, getattr(where, which), KILOBYTES))
         seen = places(environment | {"HIVED_RUNTIME_DIR": daemon.seen("").rstrip("/")})
-        client = Client(seen if which == "runtime" else where, environment=environment)
+        client = Patient(seen if which == "runtime" else where, environment=environment)
         stack.callback(client.close)
         wait_until(lambda: refreshes(client), lambda: daemon.log)
         daemon.fill()
         change_often(environment, client, server.url)
         # It answers as ever, of what it has just learnt; what needs the disk says why it cannot be.
-        assert client.resolve("llamacpp/m", timeout=2.0).api_base == f"{server.url}/v1"
+        assert client.resolve("llamacpp/m", timeout=DEADLINE).api_base == f"{server.url}/v1"
         with pytest.raises(HivedError) as refused:
             list(client.start("llamacpp", model="/nowhere.gguf"))
         assert refused.value.code == "start.no_file"
@@ -86,16 +86,16 @@ def test_a_state_folder_that_is_read_only(
         change_often(environment, daemon.client, nowhere)
         wait_until(lambda: "runtime.unwritable" in problems(daemon.client), lambda: daemon.log)
         with pytest.raises(NotReady) as no:
-            daemon.client.resolve("llamacpp/x", timeout=1.0)
+            daemon.client.resolve("llamacpp/x")
         assert no.value.code == "server.down"
         with pytest.raises(HivedError) as refused:
-            list(daemon.client.start("llamacpp", model=model, timeout=10.0))
+            list(daemon.client.start("llamacpp", model=model, timeout=DEADLINE))
         assert "Read-only file system" in refused.value.message, refused.value
         assert servers_of(home) == []
         tell("a start meanwhile is refused with", refused.value.message)
         daemon.remount("rw")
         wait_until(lambda: "runtime.unwritable" not in problems(daemon.client), lambda: daemon.log)
-        *_, begun = daemon.client.start("llamacpp", model=model, timeout=20.0)
+        *_, begun = daemon.client.start("llamacpp", model=model, timeout=DEADLINE)
         assert servers_of(home) == [getattr(begun, "pid", None)]
         daemon.client.stop("llamacpp")
         assert servers_of(home) == []
@@ -105,7 +105,7 @@ def test_a_runtime_folder_that_is_read_only_at_the_start(environment: dict[str, 
     configure(environment)
     os.makedirs(where.runtime, 0o700)
     with ReadOnly(environment, where.runtime, KILOBYTES) as daemon:
-        assert daemon.process.wait(20.0) == 78
+        assert daemon.process.wait(60.0) == 78
         failed = daemon.events("daemon.failed")
         assert [line["code"] for line in failed] == ["runtime.unwritable"]
         assert "Traceback" not in daemon.log

@@ -50,6 +50,6 @@ def test_answers_about_servers_that_flap(
     tell("changes of servers", changes)
     tell_of_answers(tell, crowd)
     tell_of_lateness(tell, crowd.answers, fits)
-    wrong = wrong_answers(crowd.answers, fits, daemon_runs, bound=BOUND, after=0.0)
+    wrong = wrong_answers(crowd.answers, fits, daemon_runs, bound=BOUND, after=0.0, lost=crowd.lost)
     assert not wrong, some(wrong)
     assert [gap for told in crowd.told for gap in told.gaps] == []

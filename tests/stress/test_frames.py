@@ -30,7 +30,7 @@ MOST = 8 * 1024
 """KiB by which the daemon may grow from then on, whatever the number of frames."""
 EVERY = 1000
 """Frames between two questions of somebody who behaves, and whose connection must last."""
-DEADLINE = 10.0
+DEADLINE = 60.0
 """Seconds that a connection may stay open after its last byte and the end of its side."""
 
 pack = msgspec.msgpack.encode

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.stress.figures import slope
-from tests.stress.truth import Answer, Fits, Timeline, judge
+from tests.stress.judging import wrong_answers
+from tests.stress.truth import Answer, Fits, Lost, Timeline, judge
 
 TIMELINE = Timeline()
 TIMELINE.add("up", 0.0, 0.0)
@@ -48,6 +49,24 @@ def test_what_was_true_between_is_every_state_that_touches_it() -> None:
     assert TIMELINE.states(9.0, 9.5) == {"up"}
     assert TIMELINE.states(9.0, 10.0) == {"up", "down"}
     assert TIMELINE.states(12.0, 19.0) == {"down"}
+
+
+def test_what_was_lost_of_an_interval_is_what_of_it_nobody_ran() -> None:
+    lost = Lost()
+    lost.add(10.0, 12.0)
+    lost.add(20.0, 20.5)
+    assert lost.seconds(0.0, 9.0) == 0.0
+    assert lost.seconds(11.0, 30.0) == 1.5
+    assert lost.seconds(10.5, 11.0) == 0.5
+
+
+@pytest.mark.parametrize(("paused", "wrong"), [(0.0, 1), (2.0, 0)])
+def test_what_the_machine_has_lost_makes_no_answer_wrong(paused: float, wrong: int) -> None:
+    lost, runs = Lost(), Timeline()
+    runs.add("runs", 0.0, 0.0)
+    lost.add(10.5, 10.5 + paused)
+    late = Answer("blocking", "a/m", "file", 13.0, 13.1, "yes", "http://a", ())
+    assert len(wrong_answers([late], {"a/m": FITS}, runs, bound=2.5, after=0.0, lost=lost)) == wrong
 
 
 def test_a_slope_is_a_minute_s_growth() -> None:

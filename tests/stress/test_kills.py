@@ -58,7 +58,9 @@ def test_kill_9_at_random_moments_under_50_clients(
         assert mentioning(f"HOME={home}") == [lab.pid]
     tell("kills", f"{KILLS}, {len(daemon.events('daemon.ready')) - 1} of a daemon that had served")
     tell_of_answers(tell, crowd)
-    wrong = wrong_answers(crowd.answers, {UP: lab.fits(), DOWN: away.fits()}, life, bound=0.0, after=0.0)
+    wrong = wrong_answers(
+        crowd.answers, {UP: lab.fits(), DOWN: away.fits()}, life, bound=0.0, after=0.0, lost=crowd.lost
+    )
     assert not wrong, some(wrong)
     assert [gap for told in crowd.told for gap in told.gaps] == []
 

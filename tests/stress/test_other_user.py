@@ -28,7 +28,7 @@ def strangers_tries(environment: dict[str, str], home: Path) -> dict[str, str]:
         env=environment | {"HOME": "/nonexistent"},
         capture_output=True,
         text=True,
-        timeout=60.0,
+        timeout=300.0,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -68,7 +68,7 @@ def test_soak(
             answers += len(crowd.answers)
             rests.append(rest(daemon, servers))
             fits = {f"{server.name}/m": server.fits() for server in servers}
-            wrong = wrong_answers(crowd.answers, fits, runs, bound=BOUND, after=0.0)
+            wrong = wrong_answers(crowd.answers, fits, runs, bound=BOUND, after=0.0, lost=crowd.lost)
             assert not wrong, some(wrong)
         assert "Traceback" not in daemon.log, daemon.log[-4000:]
     tell_of(tell, rests, answers)
@@ -91,7 +91,7 @@ def rest(daemon: Observed, servers: list[ModelServer]) -> Rest:
     for server in servers:
         server.become("up")
     for _ in range(LOOKS):
-        daemon.client.refresh(timeout=10.0)
+        daemon.client.refresh()
     wait_until(lambda: {each.state for each in daemon.client.world().world.endpoints} == {"ready"})
     wait_until(lambda: daemon.client.statistics()["server"]["connections"] == 1)
     looks = sum(each["looks"] for each in daemon.client.statistics()["monitors"].values())

@@ -60,6 +60,28 @@ class Timeline:
         return self._phases[number + 1].settled if number + 1 < len(self._phases) else math.inf
 
 
+class Lost:
+    """The time that this machine had for something else, as one that always wants to run has noticed."""
+
+    def __init__(self) -> None:
+        self._gaps: list[tuple[float, float]] = []
+
+    def __repr__(self) -> str:
+        return f"<Lost {sum(until - since for since, until in self._gaps):.1f} s>"
+
+    def add(self, since: float, until: float) -> None:
+        """Note that whoever wanted to run did not."""
+        self._gaps.append((since, until))
+
+    def seconds(self, since: float, until: float) -> float:
+        """Return how much of an interval was lost."""
+        return sum(
+            max(0.0, min(until, end) - max(since, begin))
+            for begin, end in self._gaps
+            if begin < until and end > since
+        )
+
+
 class Answer(NamedTuple):
     """One question and what came of it."""
 

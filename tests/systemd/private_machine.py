@@ -276,7 +276,7 @@ class PrivateMachine:
             assert machine.stdin is not None
             machine.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                machine.wait(5.0)
+                machine.wait(60.0)
             machine.kill()
             machine.wait()
             assert machine.stdout is not None

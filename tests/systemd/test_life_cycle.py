@@ -69,7 +69,7 @@ def test_a_daemon_in_somebodys_terminal_is_left_alone_and_named(machine: Private
     assert machine.lives(pid)
     assert machine.unit("ActiveState") == "inactive"
     machine.signal(pid, "TERM")
-    serve.wait(20.0)
+    serve.wait(60.0)
 
 
 def test_a_runtime_folder_that_is_lost_is_made_again_by_the_same_daemon(machine: PrivateMachine) -> None:

@@ -17,7 +17,7 @@ from tests.systemd.test_service import answering, install, main_pid
 
 pytestmark = pytest.mark.systemd
 
-LEAVES = "#!/bin/sh\n(trap '' TERM; sleep 2) &\nexec {program} \"$@\"\n"
+LEAVES = "#!/bin/sh\n(trap '' TERM; sleep 6) &\nexec {program} \"$@\"\n"
 """A program whose child ignores what ends it: systemd kills it in the end, and keeps the unit until then."""
 
 

@@ -92,7 +92,7 @@ def test_a_server_that_is_killed_is_started_again_in_its_unit(serving: PrivateMa
 
 
 def test_a_name_that_is_taken_and_a_manager_that_says_no_are_told(serving: PrivateMachine) -> None:
-    assert serving.run("systemd-run", "--user", "-q", f"--unit={UNIT}", "sleep", "60").code == 0
+    assert serving.run("systemd-run", "--user", "-q", f"--unit={UNIT}", "sleep", "600").code == 0
     taken = serving.hived("start", "ollama", "--json")
     assert (taken.code, taken.json["code"]) == (1, "start.unit_taken")
     assert taken.json["hint"] == f"systemctl --user stop {UNIT}"

@@ -441,7 +441,7 @@ def test_a_server_that_is_known_to_be_down_is_not_called(
         with pytest.raises(NotReady, match="Ollama is not running") as caught:
             call()
         assert not isinstance(caught.value, OSError), "Hive would take it for something that passes"
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 20.0
     assert stands_in.to_the_cloud == []
 
 

@@ -166,14 +166,14 @@ def test_everything_is_back_in_its_time_whatever_hangs(computer: Layout) -> None
     never = threading.Event()
 
     def hang() -> Done | None:
-        never.wait(20.0)
+        never.wait(600.0)
         return None
 
     run = FakeRun({"collect": says(json.dumps(CARD)), "nvml_child": hang, "llama-server": hang})
     computer.program("~/path/llama-server")
     begun = time.monotonic()
     captured = asking(computer, run, longest=0.3).everything()
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 60.0
     assert captured.replies["nvml"].state == captured.replies["llama-server"].state == "late"
     never.set()
 
@@ -210,15 +210,15 @@ def test_whoever_gives_up_waits_no_longer(computer: Layout) -> None:
 
     def hang() -> Done | None:
         asked_for.set()
-        never.wait(20.0)
+        never.wait(600.0)
         return None
 
-    asked = asking(computer, FakeRun({"collect": hang}), longest=60.0)
+    asked = asking(computer, FakeRun({"collect": hang}), longest=600.0)
     done = threading.Thread(target=asked.everything)
     done.start()
-    assert asked_for.wait(10.0)
+    assert asked_for.wait(60.0)
     asked.give_up()
-    done.join(10.0)
+    done.join(60.0)
     assert not done.is_alive()
     never.set()
 
@@ -242,7 +242,7 @@ def test_two_threads_take_turns(computer: Layout) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30.0)
+        thread.join(60.0)
     assert together == [False, False]
 
 
@@ -265,16 +265,16 @@ def test_what_runs_is_ended_when_it_is_given_up(computer: Layout) -> None:
             numbers.append(pid)
             started.set()
 
-        return run_bounded([str(slow)], seconds=60.0, begun=note)
+        return run_bounded([str(slow)], seconds=600.0, begun=note)
 
     asked = Asking(
-        computer.environment, root=str(computer.root), run=run, darwin=False, longest=60.0, each=60.0
+        computer.environment, root=str(computer.root), run=run, darwin=False, longest=600.0, each=600.0
     )
     done = threading.Thread(target=asked.everything)
     done.start()
-    assert started.wait(10.0)
+    assert started.wait(60.0)
     asked.give_up()
-    done.join(10.0)
+    done.join(60.0)
     assert not done.is_alive()
     wait_until(lambda: identify(numbers[0]) is None)
 
