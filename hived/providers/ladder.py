@@ -18,7 +18,7 @@ from hived.decisions.outcomes import NoAnswer, Stranger
 from hived.providers.fields import inner, is_object, text
 from hived.providers.fingerprint import header_of, is_llamacpp, openai_models, owner_of, phrase
 from hived.providers.http import MEDIUM, SMALL, Answer, Http, Unusable
-from hived_client.vocabulary.world import Endpoint
+from hived_client.vocabulary.world import GUESSED, Endpoint
 
 GENERIC = "an OpenAI-compatible server"
 FASTAPI = "a FastAPI application"
@@ -49,7 +49,8 @@ async def identify_stranger(
 ) -> Stranger | NoAnswer:
     """Say what a server that is not the expected one seems to be, and what it serves, if that is usable.
 
-    Where nobody is there any more at the end, that is what is said: it may have been the expected one.
+    Where nobody is there any more at the end, that is what is said: it may have been the expected one. And
+    so it is where the user gave the address and nobody answers any more: what it serves would have decided.
 
     The whole ladder is climbed once: as long as it stays a stranger, what it seemed to be is believed.
     ``name``: what ``name_product`` has just said, where it was asked already.
@@ -60,7 +61,8 @@ async def identify_stranger(
         try:
             listing = await http.get(f"{endpoint.url}/v1/models", limit=MEDIUM, timeout=timeout)
         except Unusable as error:
-            if error.outcome.kind == "refused":
+            late = error.outcome.kind == "silent" and endpoint.source not in GUESSED
+            if error.outcome.kind == "refused" or late:
                 return error.outcome
             if not error.outcome.cut:
                 break

@@ -172,3 +172,11 @@ async def test_a_stranger_that_does_not_answer_is_one_all_the_same(
 ) -> None:
     with kind() as server:
         assert await identify_stranger(http, stranger(server.url), timeout=0.15) == Stranger()
+
+
+async def test_of_a_server_that_the_user_gave_silence_is_what_is_told(http: Http) -> None:
+    with Silent() as server:
+        given = stranger(server.url, source="configuration")
+        found = await identify_stranger(http, given, timeout=0.15, name="Ollama")
+    assert isinstance(found, NoAnswer)
+    assert found.kind == "silent"
