@@ -63,6 +63,12 @@ def test_a_key_is_named_and_never_copied() -> None:
     assert variables.values["HOSTED_VLLM_API_BASE"] == "http://10.0.0.7:8000/v1"
 
 
+def test_a_program_ends_by_the_signals_that_python_ignores(environment: dict[str, str]) -> None:
+    said = hived(environment, "exec", "--", "grep", "SigIgn", "/proc/self/status")
+    bare = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True)
+    assert said.out == bare.stdout
+
+
 @pytest.mark.parametrize("key", [None, "sk-no-key-required"])
 def test_where_the_servers_key_is_not_set_it_gets_none_and_not_another_servers(
     key: str | None,
