@@ -262,7 +262,11 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _environment(where: Places) -> dict[str, str]:
     """Return an environment in which a daemon has exactly these places, whoever's they are."""
     environment = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER}
-    if places(environment) == where:
+    # What is relative would mean another folder there: the daemon lives in the root folder.
+    relative = [
+        name for name in ("HIVE_HOME", "HIVED_RUNTIME_DIR") if environment.get(name, "/")[:1] not in "/~"
+    ]
+    if not relative and places(environment) == where:
         return environment
     environment |= {
         "HIVE_HOME": where.home,
