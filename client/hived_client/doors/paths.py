@@ -16,6 +16,7 @@ import msgspec
 
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.homes import home_of
 
 CONTRACT = "v1"
 """Folder of the wire contract: a contract that an old client could not parse gets another one."""
@@ -181,7 +182,7 @@ def short_hash(text: str) -> str:
 
 
 def _own_home(env: Mapping[str, str]) -> str:
-    home = env.get("HOME") or os.path.expanduser("~")
+    home = home_of(env)
     if not home.startswith("/"):
         raise Unavailable(fault("runtime.unsafe", path=home, why="HOME is not set, and the user has none"))
     return os.path.abspath(f"{home}/.hive")
