@@ -33,9 +33,9 @@ VERBS: dict[str, str] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever called
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the process's whole life
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the process's whole life
     try:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone is expected, and not at the interpreter's end

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from hived.cli import VERBS
+from hived.cli import VERBS, main
 from hived.cli.running import exit_code, run, seconds, sentence, shown
 from hived_client.errors import NotReady, Refused, StartFailed, Unavailable
 from hived_client.vocabulary.faults import CATALOGUE, Fault, fault
@@ -26,6 +28,13 @@ def test_no_verb_and_a_wrong_one_are_usage(environment: dict[str, str]) -> None:
     assert "\x1b" not in said.err
     assert hived(environment, "--help").code == 0
     assert hived(environment, "--version").out.startswith("hived ")
+
+
+def test_a_closed_input_is_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["--version"]) == 0
+    with sys.stdin as left:
+        assert (left.isatty(), left.read()) == (False, "")
 
 
 def test_every_fault_has_an_exit_code() -> None:
