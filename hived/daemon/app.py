@@ -24,6 +24,7 @@ import structlog
 
 from hived.daemon.claim import StateTaken, claim_state
 from hived.daemon.clock import Clock, until_next
+from hived.daemon.code import own_code
 from hived.daemon.configuring import ConfigurationWatch
 from hived.daemon.fleet import Fleet
 from hived.daemon.hardware import HardwareWatch, kept_path
@@ -93,6 +94,7 @@ class App:
         self._notifier = Notifier(environment)
         self._instance = Instance(places)
         self._id = uuid.uuid4()
+        self._code = own_code()
         self._stopping = anyio.Event()
         self._is_lost = False
 
@@ -130,6 +132,7 @@ class App:
     def statistics(self) -> dict[str, object]:
         """Return what every part counts about itself."""
         return {
+            "code": self._code,
             "store": self._store.statistics(),
             "publisher": self._publisher.statistics(),
             "server": self._server.statistics(),

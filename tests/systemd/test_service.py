@@ -167,6 +167,24 @@ def test_a_daemon_that_runs_on_old_code_is_said_and_started_again_by_an_install(
     assert machine.status()["problems"] == []
 
 
+def test_a_daemon_of_the_same_version_with_older_code_is_started_again_by_an_install(
+    machine: PrivateMachine,
+) -> None:
+    folder = machine.home / "older"
+    machine.write(
+        folder / "sitecustomize.py", "import hived.daemon.code as c; c.own_code = lambda: 'older'\n"
+    )
+    drop_in = unit_file(machine, "hived.service.d/older.conf")
+    machine.write(drop_in, f"[Service]\nEnvironment=PYTHONPATH={folder}\n")
+    first = install(machine)
+    drop_in.unlink()
+    machine.run("systemctl", "--user", "daemon-reload")
+    second = install(machine)
+    assert (first["version"], second["version"]) == (__version__, __version__)
+    assert second["changed"] == ["hived.service was started again"]
+    assert install(machine)["pid"] == second["pid"] != first["pid"]
+
+
 DEAF = """
 import os
 import anyio

@@ -11,10 +11,10 @@ import msgspec
 from hived.cli.running import sentence
 from hived.cli.service.here import Here
 from hived.cli.service.variables import consented
+from hived.daemon.code import own_code
 from hived.service.files import remove_file
 from hived.service.installing import plan, remove, write
 from hived.service.stamp import drift
-from hived_client._version import __version__
 from hived_client.doors.launch import wait_gone
 from hived_client.doors.paths import ensure_folder
 from hived_client.doors.sync import Client
@@ -63,7 +63,7 @@ def _install(here: Here, options: argparse.Namespace) -> Outcome:
     if not state.is_active:
         here.manager.start()
         said.append(f"{here.manager.shown} was started")
-    elif changed or _is_other_version(here):
+    elif changed or _runs_other_code(here):
         here.manager.restart()
         said.append(f"{here.manager.shown} was started again")
     greeting = here.wait_ready(options.timeout)
@@ -72,10 +72,13 @@ def _install(here: Here, options: argparse.Namespace) -> Outcome:
     return _outcome(here, "install", said, greeting)
 
 
-def _is_other_version(here: Here) -> bool:
-    """Tell whether old code runs on in a daemon whose file has been brought up to date already."""
-    greeting = here.greeting()
-    return greeting is not None and greeting.version != __version__
+def _runs_other_code(here: Here) -> bool:
+    """Tell whether old code runs on in a daemon whose file is up to date: it was replaced in its place."""
+    try:
+        with Client(here.where) as client:
+            return client.statistics(timeout=1.0).get("code") != own_code()
+    except HivedError:
+        return False
 
 
 def _uninstall(here: Here, options: argparse.Namespace) -> Outcome:

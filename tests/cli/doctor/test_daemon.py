@@ -57,6 +57,7 @@ CASES: list[tuple[str, Known, Answers, list[str]]] = [
         WELL,
         ["warn daemon.other_version"],
     ),
+    ("the code of before an upgrade", KNOWN, answers(has_our_code=False), ["warn hived.version"]),
     (
         "a snapshot that is not ours",
         known(world=World(generation=0), problem=fault("snapshot.foreign", path="/r/v1/snapshot", why="x")),
