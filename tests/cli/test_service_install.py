@@ -64,3 +64,18 @@ def test_a_daemon_with_the_code_of_before_is_started_again(
     daemon.methods["statistics"] = lambda _: [result(statistics)]
     assert install(here).changed == ("hived.service was started again",)
     assert systemctl.verbs[-1] == "restart"
+
+
+def test_what_is_set_no_longer_is_taken_back_by_the_command_that_took_it_over(
+    here: Here, daemon: FakeDaemon
+) -> None:
+    here.variables = {"HF_HOME": "/models", "OLLAMA_HOST": "old-box"}
+    assert install(here, with_environment=True).taken_over == ("HF_HOME", "OLLAMA_HOST")
+    here.variables = {"HF_HOME": "/models"}
+    second = install(here, with_environment=True)
+    assert second.taken_over == ("HF_HOME",)
+    assert second.changed[0] == "OLLAMA_HOST is not set here, and no longer for the service"
+    here.variables = {}
+    assert install(here).taken_over == ("HF_HOME",)
+    assert install(here, with_environment=True).taken_over == ()
+    assert not Path(here.manager.environment_file).exists()

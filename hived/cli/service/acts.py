@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
@@ -50,11 +51,14 @@ def act(here: Here, options: argparse.Namespace) -> Outcome:
 
 def _install(here: Here, options: argparse.Namespace) -> Outcome:
     here.require_manager()
-    wanted = plan(here.manager, here.order, consented(here, options))
+    variables = consented(here, options)
+    wanted = plan(here.manager, here.order, variables)
     said: list[str] = []
     _make_way(here, said)
-    changed = _without_environment(here) if options.without_environment else ()
-    changed = (*changed, *write(here.manager, wanted))
+    changed = _dropped(here, variables) if variables is not None else ()
+    if options.without_environment or variables == {}:
+        changed += _without_environment(here)
+    changed += write(here.manager, wanted)
     said += changed
     state = here.manager.state()
     if not state.enabled:
@@ -130,6 +134,12 @@ def _runs_on(here: Here) -> tuple[str, ...]:
         return ()
     names = ", ".join(map(str, started))
     return (f"what hived started runs on: {names}",) if names else ()
+
+
+def _dropped(here: Here, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which variables the service will have no longer."""
+    names = [name for name in here.taken_over if name not in variables]
+    return tuple(f"{name} is not set here, and no longer for the service" for name in names)
 
 
 def _without_environment(here: Here) -> tuple[str, ...]:
