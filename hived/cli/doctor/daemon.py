@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hived.cli.doctor.findings import Finding, fail, of_fault, ok, warn
-from hived.cli.doctor.service import INSTALL, MANAGED
+from hived.cli.doctor.service import INSTALL, MANAGED, over
 from hived.cli.rendering import duration
 from hived.daemon.code import own_code
 from hived.machine.processes import is_stopped
@@ -94,7 +94,9 @@ def _alive(daemon: Daemon | None, answers: Answers) -> Finding:
         return fail("hived.stopped", said, f"kill -CONT {daemon.pid}")
     if answers.hello is None:
         problem = answers.problem or fault("daemon.unresponsive", why="it gave no greeting")
-        restart = f"kill {daemon.pid} && sleep 1 && hived serve" if daemon is not None else problem.hint
+        restart = problem.hint
+        if daemon is not None:
+            restart = over(daemon.pid, is_managed=daemon.managed_by in MANAGED)
         return msgspec.structs.replace(of_fault(problem, "fail"), fix=restart)
     said = "it runs"
     if daemon is not None:

@@ -171,6 +171,11 @@ def again(daemon: Daemon | None) -> str:
     return f"kill {daemon.pid} && sleep 1 && hived serve"
 
 
+def over(pid: int, *, is_managed: bool) -> str:
+    """Return the command that has a new daemon in the place of one that hangs, and may heed no SIGTERM."""
+    return "hived service restart" if is_managed else f"kill -9 {pid} && sleep 1 && hived serve"
+
+
 def version_of(interpreter: str) -> str | None:
     """Ask an interpreter for its hived's version; ``None`` where it has none. It writes nothing (``-B``)."""
     if not os.path.isabs(interpreter) or not os.access(interpreter, os.X_OK):
