@@ -132,7 +132,7 @@ def check_folder(path: str) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Unavailable(fault("runtime.unsafe", path=path, why=_why(error))) from error
+        raise Unavailable(denied(path, error)) from error
     if not stat.S_ISDIR(found.st_mode):
         raise Unavailable(fault("runtime.unsafe", path=path, why="it is not a folder"))
     if found.st_uid != os.getuid():
@@ -166,7 +166,24 @@ def unwritable(path: str, error: OSError) -> Fault:
     """Say why something could not be written: a disk without room is its own fault, with its own cure."""
     if is_full(error):
         return fault("disk.full", path=path)
-    return fault("runtime.unwritable", path=path, why=_why(error))
+    return fault("runtime.unwritable", path=path, why=_why(error), there=nearest(path))
+
+
+def denied(path: str, error: OSError) -> Fault:
+    """Say why something may not be looked at: what lies in a folder of ours was left by a hived of root's."""
+    outermost, above = path, os.path.dirname(path)
+    while not _belongs_to_us(above) and above != outermost:
+        outermost, above = above, os.path.dirname(above)
+    is_left = above != outermost and os.path.lexists(outermost) and not _belongs_to_us(outermost)
+    mend = f"sudo chown -R {os.getuid()} {quoted(outermost)}" if is_left else None
+    return fault("runtime.unsafe", path=path, why=_why(error), mend=mend, there=nearest(path))
+
+
+def nearest(path: str) -> str:
+    """Return a path, or what is above it and can be seen."""
+    while not os.path.lexists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
 
 
 def is_full(error: OSError) -> bool:
@@ -184,7 +201,8 @@ def short_hash(text: str) -> str:
 def _own_home(env: Mapping[str, str]) -> str:
     home = home_of(env)
     if not home.startswith("/"):
-        raise Unavailable(fault("runtime.unsafe", path=home, why="HOME is not set, and the user has none"))
+        why = "HOME is no absolute path" if env.get("HOME") else "HOME is not set, and the user has none"
+        raise Unavailable(fault("runtime.unsafe", path=home, why=why, mend="export HOME=/home/USER"))
     return os.path.abspath(f"{home}/.hive")
 
 
@@ -201,6 +219,13 @@ def _runtime(env: Mapping[str, str], home: str, name: str) -> str:
         if root.startswith("/") and _is_ours(root):
             return f"{root.rstrip('/')}/{name}"
     return f"{home}/run"
+
+
+def _belongs_to_us(path: str) -> bool:
+    try:
+        return os.lstat(path).st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _is_ours(path: str) -> bool:
