@@ -36,6 +36,7 @@ from hived.daemon.lookups import free_lookups
 from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
+from hived.daemon.old_logs import OldLogs
 from hived.daemon.probes import gather_probes, shelf_of
 from hived.daemon.progress import Duty, Progress
 from hived.daemon.publish import Publisher, read_last_known
@@ -171,6 +172,7 @@ class App:
         surroundings = ThisMachine(self._environment, processes, lambda: studio_folder(self._environment))
         self._jobs = self._make_jobs(surroundings)
         self._jobs.find_again()
+        self._old_logs = OldLogs(self._places.logs, self._jobs.names, self._clock)
 
         def make(endpoint: Endpoint) -> Monitor | None:
             probe = self._probes.by_provider.get(endpoint.provider)
@@ -267,6 +269,7 @@ class App:
                     background.start_soon(self._supervisor.keep, "configuration", self._configuration.run)
                     background.start_soon(self._supervisor.keep, "processes", self._processes.run)
                     background.start_soon(self._supervisor.keep, "jobs", self._jobs.run)
+                    background.start_soon(self._supervisor.keep, "logs", self._old_logs.run)
                     background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
                     background.start_soon(self._supervisor.keep, "hardware", self._hardware.run)
                     self._announce()
