@@ -40,7 +40,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         try:
             code = module.run(options)
         except HivedError as error:
-            code = report(error, as_json=getattr(options, "json", False))
+            indent = -1 if getattr(options, "json_lines", False) else 2
+            code = report(error, as_json=getattr(options, "json", False), indent=indent)
     except KeyboardInterrupt:
         return INTERRUPTED
     else:
@@ -56,8 +57,11 @@ def parser_of(verb: str, module: Verb) -> argparse.ArgumentParser:
     return parser
 
 
-def report(error: HivedError, *, as_json: bool) -> int:
-    """Say what is wrong and what mends it; return the exit code."""
+def report(error: HivedError, *, as_json: bool, indent: int) -> int:
+    """Say what is wrong and what mends it; return the exit code.
+
+    ``indent``: of its JSON; -1 for one line, among other objects that have one each.
+    """
     if as_json:
         import msgspec
 
@@ -67,7 +71,7 @@ def report(error: HivedError, *, as_json: bool) -> int:
             "hint": error.hint,
             "alternatives": list(error.alternatives),
         }
-        print(shown_json(msgspec.json.format(msgspec.json.encode(body), indent=2).decode()))
+        print(shown_json(msgspec.json.format(msgspec.json.encode(body), indent=indent).decode()))
     print(sentence(error.fault), file=sys.stderr)
     for alternative in error.alternatives:
         print(f"  instead: {shown(alternative)}", file=sys.stderr)

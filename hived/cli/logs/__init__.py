@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-n", "--lines", type=_count, default=50, metavar="N", help="how many of the last lines; default: 50"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.set_defaults(json_lines=True)
     parser.add_argument("--list", action="store_true", help="print the names that there are logs of")
 
 
