@@ -210,6 +210,15 @@ def test_what_root_left_in_ones_own_home_is_to_be_taken_over(home: Path) -> None
         assert denied(f"{left}/run/beat", error).hint == f"sudo chown -R 0 {left}"
 
 
+@pytest.mark.parametrize("variable", ["HIVE_HOME", "HIVED_RUNTIME_DIR", "XDG_STATE_HOME"])
+def test_a_path_that_is_no_text_is_refused(home: Path, variable: str) -> None:
+    with pytest.raises(Unavailable) as error:
+        places({"HOME": str(home), variable: f"{home}/h\udcff"})
+    assert error.value.code == "runtime.unsafe"
+    assert error.value.hint == f"export {variable}=/path/in/UTF-8"
+    assert error.value.message.encode()
+
+
 def test_a_home_that_is_no_path_is_said_as_that() -> None:
     with pytest.raises(Unavailable) as error:
         places({"HOME": "relative"})

@@ -92,12 +92,10 @@ def places(environment: Mapping[str, str] | None = None) -> Places:
     home = os.path.abspath(os.path.expanduser(env["HIVE_HOME"])) if env.get("HIVE_HOME") else own_home
     name = "hived" if home == own_home else f"hived-{short_hash(home)}"
     runtime = _runtime(env, home, name)
-    return Places(
-        home=home,
-        runtime=runtime,
-        state=f"{_state_root(env)}/{name}",
-        socket=socket_path(runtime),
-    )
+    state = f"{_state_root(env)}/{name}"
+    for path, variable in ((home, "HIVE_HOME"), (runtime, "HIVED_RUNTIME_DIR"), (state, "XDG_STATE_HOME")):
+        _check_text(path, variable)
+    return Places(home=home, runtime=runtime, state=state, socket=socket_path(runtime))
 
 
 def candidates(environment: Mapping[str, str] | None = None) -> list[Places]:
@@ -204,6 +202,17 @@ def _own_home(env: Mapping[str, str]) -> str:
         why = "HOME is no absolute path" if env.get("HOME") else "HOME is not set, and the user has none"
         raise Unavailable(fault("runtime.unsafe", path=home, why=why, mend="export HOME=/home/USER"))
     return os.path.abspath(f"{home}/.hive")
+
+
+def _check_text(path: str, variable: str) -> None:
+    """Raise ``Unavailable`` for a path that can be told to nobody: all messages and files are UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "replace").decode()
+        mend = f"export {variable}=/path/in/UTF-8"
+        problem = fault("runtime.unsafe", path=shown, why="its name is no UTF-8", mend=mend)
+        raise Unavailable(problem) from error
 
 
 def _state_root(env: Mapping[str, str]) -> str:
