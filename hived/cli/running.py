@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hived_client.errors import HivedError
@@ -17,6 +17,9 @@ USAGE = 2
 NOT_RUNNING = 3
 UNRESPONSIVE = 4
 INTERRUPTED = 130
+
+TOKENS = 2**31 - 1
+"""The longest context that can be asked for."""
 
 
 class Verb(Protocol):
@@ -93,6 +96,24 @@ def seconds(word: str) -> float:
     if not 0.0 <= number < 1e9:
         raise ValueError(word)
     return number
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number of a range for argparse."""
+
+    def read(word: str) -> int:
+        if not (word.isascii() and word.isdecimal() and least <= int(word[:20]) <= most):
+            raise argparse.ArgumentTypeError(f"{word!a} is not a number from {least} to {most}")
+        return int(word)
+
+    return read
+
+
+def name(word: str) -> str:
+    """Read a name for argparse: none at all is what an unset variable of a script leaves."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError("the name is empty")
+    return word
 
 
 def sentence(fault: Fault) -> str:

@@ -115,7 +115,7 @@ def read_agent(folder: str | os.PathLike[str]) -> Agent:
     try:
         names = sorted(os.listdir(path))
     except FileNotFoundError as error:
-        there = os.path.dirname(os.path.abspath(path))
+        there = os.path.dirname(path) or "."
         raise AgentUnusable(fault("agent.missing", path=path, there=there)) from error
     except OSError as error:
         why = error.strerror or "it cannot be read"

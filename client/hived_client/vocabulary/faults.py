@@ -396,7 +396,7 @@ CATALOGUE: dict[str, Row] = {
     ),
     "protocol.broken": Row("The connection to hived broke: {why}.", ("hived status",), retryable=True),
     "method.unknown": Row("hived knows no method {method!r}.", ("pip install --upgrade hived-local",)),
-    "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("hived --help",)),
+    "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("{usage}", "hived --help")),
     "internal": Row(
         "hived made a mistake in {method!r}; the log has the trace.",
         ("hived logs",),
@@ -522,6 +522,11 @@ def configuration_file() -> str:
 
     home = os.environ.get("HIVE_HOME")
     return quoted(f"{home.rstrip('/')}/configuration.json") if home else "~/.hive/configuration.json"
+
+
+def wrong_start(why: str) -> Fault:
+    """Return the fault of a start that is asked for in a way that means nothing."""
+    return fault("params.invalid", method="start", why=why, usage="hived start --help")
 
 
 def system() -> str:
