@@ -164,7 +164,7 @@ def unwritable(path: str, error: OSError) -> Fault:
     """Say why something could not be written: a disk without room is its own fault, with its own cure."""
     if is_full(error):
         return fault("disk.full", path=path)
-    return fault("runtime.unwritable", path=path, why=_why(error), there=nearest(path))
+    return fault("runtime.unwritable", path=path, why=_why(error), folder=nearest(path))
 
 
 def denied(path: str, error: OSError) -> Fault:
@@ -174,7 +174,7 @@ def denied(path: str, error: OSError) -> Fault:
         outermost, above = above, os.path.dirname(above)
     is_left = above != outermost and os.path.lexists(outermost) and not _belongs_to_us(outermost)
     mend = f"sudo chown -R {os.getuid()} {quoted(outermost)}" if is_left else None
-    return fault("runtime.unsafe", path=path, why=_why(error), mend=mend, there=nearest(path))
+    return fault("runtime.unsafe", path=path, why=_why(error), mend=mend, folder=nearest(path))
 
 
 def nearest(path: str) -> str:

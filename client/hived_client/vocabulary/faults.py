@@ -276,7 +276,7 @@ CATALOGUE: dict[str, Row] = {
         "The call of {model!r} failed: {why}.", ("env | grep -iE 'litellm|api_base|base_url'",)
     ),
     # An agent
-    "agent.missing": Row("There is no agent in {path}.", ("ls {there}", "ls {path}")),
+    "agent.missing": Row("There is no agent in {path}.", ("ls {folder}", "ls {path}")),
     "agent.unreadable": Row("The agent's {path} cannot be used: {why}.", ("less {path}",)),
     "agent.needs_hive": Row(
         "{path} needs Hive: {what} does not run here.", ("git clone https://github.com/aden-hive/hive",)
@@ -408,8 +408,8 @@ CATALOGUE: dict[str, Row] = {
         ("{mend}", "hived resolve {endpoint}/{model} --fresh --timeout 10", "hived status"),
         retryable=True,
     ),
-    "runtime.unsafe": Row("{path} cannot be trusted: {why}.", ("{mend}", "ls -ld {there}", "ls -ld {path}")),
-    "runtime.unwritable": Row("{path} cannot be written: {why}.", ("ls -ld {there}", "ls -ld {path}")),
+    "runtime.unsafe": Row("{path} cannot be trusted: {why}.", ("{mend}", "ls -ld {folder}", "ls -ld {path}")),
+    "runtime.unwritable": Row("{path} cannot be written: {why}.", ("ls -ld {folder}", "ls -ld {path}")),
     "disk.full": Row(
         "There is no room left on the disk of {path}, so hived cannot write there.",
         ("df -h {path}",),
