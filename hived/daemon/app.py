@@ -31,7 +31,7 @@ from hived.daemon.hardware import HardwareWatch, kept_path
 from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
 from hived.daemon.launching import Launcher
-from hived.daemon.logs import configure_logs
+from hived.daemon.logs import configure_logs, is_terminal_gone, leave_terminal
 from hived.daemon.lookups import free_lookups
 from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
@@ -315,6 +315,7 @@ class App:
             pulse.take(now)
             if now - checked >= SELF_CHECK:
                 checked = now
+                self._keep_log()
                 if not self._instance.is_intact():
                     await self._recover(tasks)
                 elif not self._publisher.is_intact():
@@ -322,6 +323,12 @@ class App:
                     self._publisher.reopen()
             with anyio.move_on_after(until_next(BEAT_INTERVAL)):
                 await self._stopping.wait()
+
+    def _keep_log(self) -> None:
+        """Go on in a file where the terminal that this was started in is closed (``hived serve &``)."""
+        if is_terminal_gone():
+            leave_terminal(f"{self._places.logs}/hived.log")
+            log.info("terminal.gone", pid=os.getpid())
 
     def _progress(self) -> Progress:
         """Return what must get on for this to be a daemon that is alive."""
