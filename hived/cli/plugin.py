@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, distribution
 
 import msgspec
 
@@ -24,6 +23,7 @@ from hived.cli.rendering import as_json
 from hived.cli.running import NO, YES, shown
 from hived_client._version import __version__
 from hived_client.agent.hook import FINDER, LINE
+from hived_client.doors.origin import requirement
 from hived_client.errors import Refused
 from hived_client.vocabulary.faults import fault, quoted
 
@@ -211,41 +211,6 @@ def look(python: str) -> Place:
     except msgspec.MsgspecError:
         why = _last_line(done.stderr) or f"it ended with {done.returncode}"
     raise Refused(fault("plugin.no_python", path=python, why=why))
-
-
-def requirement() -> str:
-    """Return what pip is told to install: what this very hived was installed from."""
-    try:
-        ours = distribution("hived-local")
-    except PackageNotFoundError:
-        return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    exact = f"hived-local=={ours.version}"
-    try:
-        origin = msgspec.json.decode(ours.read_text("direct_url.json") or "null", type=_Origin | None)
-    except msgspec.MsgspecError:
-        return exact
-    if origin is None:
-        return exact
-    if origin.vcs_info is not None:
-        return f"hived-local @ {origin.vcs_info.vcs}+{origin.url}@{origin.vcs_info.commit_id}"
-    if origin.url.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
-        path = unquote(urlsplit(origin.url).path)
-        return path if os.path.exists(path) else exact
-    return f"hived-local @ {origin.url}"
-
-
-class _Vcs(msgspec.Struct, frozen=True):
-    vcs: str
-    commit_id: str
-
-
-class _Origin(msgspec.Struct, frozen=True):
-    """PEP 610: where an installed distribution came from."""
-
-    url: str
-    vcs_info: _Vcs | None = None
 
 
 def _install(python: str, place: Place) -> None:

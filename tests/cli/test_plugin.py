@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import hived_client
-from hived.cli.plugin import FILE, Place, enable, interpreter, look, requirement
+from hived.cli.plugin import FILE, Place, enable, interpreter, look
 from hived_client._version import __version__
 from hived_client.agent.hook import LINE
 from hived_client.errors import Refused
@@ -187,34 +187,6 @@ def test_it_is_the_one_that_is_given_with_its_links(tmp_path: Path) -> None:
 
 
 # What pip is told.
-
-
-@pytest.mark.parametrize(
-    ("origin", "wanted"),
-    [
-        (None, "hived-local==1.2"),
-        ("broken", "hived-local==1.2"),
-        ('{"url": "file:///no/such", "dir_info": {"editable": true}}', "hived-local==1.2"),
-        ('{"url": "file:///usr", "dir_info": {}}', "/usr"),
-        (
-            '{"url": "https://x/h.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}',
-            "hived-local @ git+https://x/h.git@abc",
-        ),
-        ('{"url": "https://x/h.whl", "archive_info": {}}', "hived-local @ https://x/h.whl"),
-    ],
-)
-def test_hives_python_gets_what_hived_was_installed_from(
-    origin: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Ours:
-        version = "1.2"
-
-        def read_text(self, name: str) -> str | None:
-            assert name == "direct_url.json"
-            return origin
-
-    monkeypatch.setattr("hived.cli.plugin.distribution", lambda name: Ours())
-    assert requirement() == wanted
 
 
 def test_pip_is_asked_where_the_client_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

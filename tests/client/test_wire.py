@@ -126,7 +126,7 @@ def test_a_protocol_that_was_not_offered_is_refused(use: int) -> None:
 def test_a_newer_daemon_that_cannot_talk_to_us_says_so() -> None:
     problem = fault("protocol.unsupported", version="9.9", min=3, max=4, ours=1)
     error = unavailable("protocol.unsupported", read_welcome, pack(Reply(id=0, fault=problem)))
-    assert error.hint == "pip install --upgrade hived-local"
+    assert error.hint == "pip install --upgrade PATH/TO/HIVED"
 
 
 @pytest.mark.parametrize("body", NONSENSE, ids=range(len(NONSENSE)))

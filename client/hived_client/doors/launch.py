@@ -26,6 +26,7 @@ import msgspec
 
 from hived_client._version import __version__
 from hived_client.doors.files import accepts
+from hived_client.doors.origin import install_command
 from hived_client.doors.paths import Places, ensure_folder, places, unwritable
 from hived_client.doors.service import find_service, start_service
 from hived_client.doors.sync import Connection
@@ -286,7 +287,7 @@ def _command() -> list[str]:
         return [sys.executable, "-P", "-m", "hived", "serve"]
     found = shutil.which("hived")
     if found is None:
-        raise StartFailed(fault("daemon.not_installed", python=sys.executable))
+        raise StartFailed(fault("daemon.not_installed", python=sys.executable, install=install_command()))
     return [found, "serve"]
 
 

@@ -205,9 +205,18 @@ def read_welcome(body: bytes) -> Welcome:
     else:
         if PROTOCOL_MIN <= welcome.use <= PROTOCOL_MAX:
             return welcome
-        use = welcome.use
+        from hived_client.doors.origin import install_command  # only where it is to be told
+
+        use, mend = welcome.use, install_command(upgrade=True)
         raise Unavailable(
-            fault("protocol.unsupported", version=welcome.version, min=use, max=use, ours=PROTOCOL_MAX)
+            fault(
+                "protocol.unsupported",
+                version=welcome.version,
+                min=use,
+                max=use,
+                ours=PROTOCOL_MAX,
+                upgrade=mend,
+            )
         )
     try:
         refusal = msgspec.msgpack.decode(body, type=Reply)

@@ -263,7 +263,7 @@ CATALOGUE: dict[str, Row] = {
     "call.rejected": Row("{title} at {url} rejected the call: {why}.", ("hived status",)),
     "call.failed": Row("{title} at {url} failed at the call: {why}.", ("hived status",)),
     "call.no_litellm": Row(
-        "LiteLLM, which is to call {model!r}, cannot be used: {why}.", ("pip install 'hived-local[agent]'",)
+        "LiteLLM, which is to call {model!r}, cannot be used: {why}.", ("pip install 'litellm>=1.81' mcp",)
     ),
     "call.astray": Row(
         "LiteLLM wanted to take the call of the local model {model!r} to {other}, and was kept from it.",
@@ -366,7 +366,7 @@ CATALOGUE: dict[str, Row] = {
     "daemon.not_running": Row("hived is not running.", ("hived serve",)),
     "daemon.unresponsive": Row("hived does not answer ({why}).", ("hived doctor",), retryable=True),
     "daemon.not_installed": Row(
-        "hived is not installed for this Python ({python}).", ("pip install hived-local",)
+        "hived is not installed for this Python ({python}).", ("{install}", "pip install PATH/TO/HIVED")
     ),
     "daemon.start_failed": Row("hived could not start: {why}.", ("hived serve",)),
     "daemon.already_running": Row("hived is already running (pid {pid}).", ("hived status",)),
@@ -392,10 +392,10 @@ CATALOGUE: dict[str, Row] = {
     # The doors
     "protocol.unsupported": Row(
         "hived {version} speaks protocol {min} to {max}, and this client speaks {ours}.",
-        ("pip install --upgrade hived-local",),
+        ("{upgrade}", "pip install --upgrade PATH/TO/HIVED"),
     ),
     "protocol.broken": Row("The connection to hived broke: {why}.", ("hived status",), retryable=True),
-    "method.unknown": Row("hived knows no method {method!r}.", ("pip install --upgrade hived-local",)),
+    "method.unknown": Row("hived knows no method {method!r}.", ("pip install --upgrade PATH/TO/HIVED",)),
     "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("{usage}", "hived --help")),
     "internal": Row(
         "hived made a mistake in {method!r}; the log has the trace.",
