@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -99,7 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    python = interpreter(options.python, os.environ, os.getcwd())
+    python = interpreter(options.python, os.environ, os.getcwd(), is_new=options.action == "enable")
     place = look(python)
     if options.action == "enable":
         place = enable(python, place)
@@ -167,16 +168,22 @@ def lines(plugged: Plugged) -> list[str]:
     return [shown(row) for row in rows]
 
 
-def interpreter(given: str | None, environment: Mapping[str, str], folder: str) -> str:
+def interpreter(
+    given: str | None, environment: Mapping[str, str], folder: str, *, is_new: bool = True
+) -> str:
     """Return the Python that runs Hive. Raises ``Refused``.
 
-    Its links are kept: an environment's Python is a link, by whose place it knows what it is.
+    Its links are kept: an environment's Python is a link, by whose place it knows what it is. That of the
+    folder that one stands in is run where hived ``is_new`` to it, or is there already: a look at how things
+    stand does not run the program of just any clone.
     """
     if given is not None:
         path = os.path.abspath(os.path.expanduser(given))
         inner = os.path.join(path, "bin", "python")
         return inner if os.path.isdir(path) and os.path.exists(inner) else path
-    found = [os.path.join(folder, ".venv", "bin", "python")]
+    own = os.path.join(folder, ".venv")
+    is_known = is_new or any(Path(own).glob(f"lib/python*/site-packages/{FILE}"))
+    found = [os.path.join(own, "bin", "python")] if is_known else []
     hive = shutil.which("hive", path=environment.get("PATH"))
     if hive is not None:
         beside = os.path.dirname(os.path.realpath(hive))

@@ -174,6 +174,10 @@ def test_it_is_the_one_that_the_command_names(tmp_path: Path) -> None:
 def test_it_is_the_one_of_the_checkout(tmp_path: Path) -> None:
     python = executable(tmp_path / ".venv" / "bin" / "python")
     assert interpreter(None, {"PATH": "/none"}, str(tmp_path)) == str(python)
+    with pytest.raises(Refused):
+        interpreter(None, {"PATH": "/none"}, str(tmp_path), is_new=False)  # anybody's clone
+    executable(tmp_path / f".venv/lib/python3.12/site-packages/{FILE}")
+    assert interpreter(None, {"PATH": "/none"}, str(tmp_path), is_new=False) == str(python)
     executable(tmp_path / "hive", "#!/usr/bin/env bash\n")
     assert interpreter(None, {"PATH": str(tmp_path)}, "/") == str(python)
 
