@@ -393,10 +393,12 @@ def serve(
     *,
     backend: str = "asyncio",
     notes: tuple[Fault, ...] = (),
+    tell: Callable[[Fault], None] | None = None,
 ) -> int:
     """Run the daemon in this process; return its exit code: 0, 75 (already running) or 78 (cannot run).
 
-    ``notes`` are what was found wrong before it began.
+    ``notes`` are what was found wrong before it began. ``tell`` is told why it cannot
+    run, in place of the log.
     """
     configure_logs("info")
     app_failed: list[HivedError] = []
@@ -411,7 +413,11 @@ def serve(
     anyio.run(main, backend=backend)
     if not app_failed:
         return 0
-    log.error("daemon.failed", code=app_failed[0].code, why=app_failed[0].message, hint=app_failed[0].hint)
+    why = app_failed[0].fault
+    if tell is not None:
+        tell(why)
+    else:
+        log.error("daemon.failed", code=why.code, why=why.message, hint=why.hint)
     return EXIT_ALREADY_RUNNING if isinstance(app_failed[0], AlreadyRunning) else EXIT_BAD_INSTALLATION
 
 
