@@ -10,7 +10,6 @@ import pytest
 
 from hived.cli.demo.speaking_model import write_speaking_model
 from tests.cli.words import hived
-from tests.client.agent.folders import worker
 from tests.daemon.running import Running, configure, wait_until
 from tests.servers.llamacpp import LlamaCpp
 from tests.servers.ollama import Ollama
@@ -18,6 +17,7 @@ from tests.servers.ollama import Ollama
 PAGE = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 SECTION = PAGE.partition("\n## Run an agent\n")[2].partition("\n## ")[0]
 AGENT, OPENAI, OLLAMA = re.findall(r"^```python\n(.*?)^```$", SECTION, re.S | re.M)
+(SHORTEST,) = re.findall(r"^```json\n(.*?)^```$", SECTION, re.S | re.M)
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,8 @@ def test_ollamas_own_client_finds_the_model(environment: dict[str, str]) -> None
 
 
 def test_the_quick_start_runs_an_agent(environment: dict[str, str], tmp_path: Path) -> None:
-    worker(tmp_path / "my_agent")
+    (tmp_path / "my_agent").mkdir()
+    (tmp_path / "my_agent/agent.json").write_text(SHORTEST)
     lines = "".join(f"    {line}\n" for line in AGENT.splitlines())
     shown = "    print(result.success, result.output)\nasyncio.run(main())\n"
     (tmp_path / "quick.py").write_text(f"import asyncio\nasync def main():\n{lines}{shown}")

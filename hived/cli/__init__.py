@@ -6,6 +6,7 @@ Exit codes: 0 yes; 1 no, with the sentence and the hint on stderr; 2 usage; 3 th
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -29,13 +30,16 @@ VERBS: dict[str, str] = {
     "completion": "print the completion for a shell",
 }
 
+_OF_WRITING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF))
+"""What an output may answer that cannot be written to."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever called
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the process's whole life
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the process's whole life
     try:
         code = _run(words)
         sys.stdout.flush()  # here, where a reader that has gone is expected, and not at the interpreter's end
@@ -45,16 +49,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + 13  # as the shell shows an end by SIGPIPE
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"hived: cannot write: {error.strerror}", file=sys.stderr)
+        print(f"hived: {_said(error)}", file=sys.stderr)
         return 1
     else:
         return code
+
+
+def _said(error: OSError) -> str:
+    """Say what the system refused, where no verb has a sentence of its own for it."""
+    if error.errno in _OF_WRITING:
+        return f"cannot write: {error.strerror}"
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # a name is told of all but this one
+        return "the folder that you are in is not there any more"
+    where = f": {error.filename!a}" if error.filename is not None else ""
+    return f"{error.strerror or type(error).__name__}{where}"
 
 
 def _run(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an arrow must not end a verb where there is only ASCII
+    if words[:1] == ["help"] and words[1:2] and words[1] in VERBS:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2

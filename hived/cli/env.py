@@ -35,8 +35,19 @@ def run(options: argparse.Namespace) -> int:
 
 def lines(variables: Variables, shell: str) -> list[str]:
     """Return one assignment a line; a key is taken from the variable that holds it, and never printed."""
-    pairs = [(name, shlex.quote(shown(value))) for name, value in variables.values.items()]
+    pairs = [(name, quoted(shown(value), shell)) for name, value in variables.values.items()]
     if variables.key_ref is not None and "OPENAI_API_KEY" not in variables.values:
         pairs.append(("OPENAI_API_KEY", f'"${variables.key_ref}"'))
     form = {"sh": "export {}={}", "fish": "set -gx {} {}", "csh": "setenv {} {}"}[shell]
     return [form.format(name, value) for name, value in pairs]
+
+
+def quoted(text: str, shell: str) -> str:
+    """Quote text, which is one line, as one word of a shell: a server chooses its models' names.
+
+    fish reads an escape within single quotes, and csh an old command behind a ``!``, there as everywhere.
+    """
+    if shell == "fish":
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    word = shlex.quote(text)
+    return word.replace("!", "\\!") if shell == "csh" else word

@@ -8,20 +8,23 @@ import time
 
 import msgspec
 
-from hived.cli.running import YES, shown, shown_json
+from hived.cli.reader import end_with_reader
+from hived.cli.running import YES, number, shown, shown_json
 from hived_client.doors.sync import Client
 from hived_client.vocabulary.world import Change
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--count", type=int, metavar="N", help="end after N changes")
+    parser.set_defaults(json_lines=True)
+    parser.add_argument("--count", type=number(0, 10**9), metavar="N", help="end after N changes")
 
 
 def run(options: argparse.Namespace) -> int:
     left = options.count
-    if left is not None and left <= 0:
+    if left == 0:
         return YES
+    end_with_reader()
     for change in Client().events():
         print(shown_json(msgspec.json.encode(change).decode()) if options.json else line(change))
         sys.stdout.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from hived.cli.running import USAGE
@@ -33,6 +34,11 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     environment = plugged(os.environ) if options.model is None else _with_model(options.model)
     sys.stdout.flush()
+    for ignored in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+    ):  # Python ignores them, and a program would go on doing so
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:

@@ -10,9 +10,11 @@ import msgspec
 
 from hived.cli.document import hardware_document
 from hived.cli.hardware_lines import hardware_lines
+from hived.cli.progress import ProgressLine
 from hived.cli.rendering import as_json
 from hived.cli.running import NOT_RUNNING, YES, exit_code
 from hived_client.doors.sync import Client
+from hived_client.doors.wire import Progress
 from hived_client.errors import HivedError
 from hived_client.vocabulary.hardware import Hardware
 
@@ -26,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    hardware = _known(again=options.again)
+    with ProgressLine() as tell:
+        tell(Progress(stage="looking", message="looking at this machine, and measuring its memory"))
+        hardware = _known(again=options.again)
     print(as_json(hardware_document(hardware)) if options.json else "\n".join(hardware_lines(hardware)))
     return YES
 

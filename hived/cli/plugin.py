@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import msgspec
 
@@ -24,6 +24,7 @@ from hived.cli.rendering import as_json
 from hived.cli.running import NO, YES, shown
 from hived_client._version import __version__
 from hived_client.agent.hook import FINDER, LINE
+from hived_client.doors.origin import requirement
 from hived_client.errors import Refused
 from hived_client.vocabulary.faults import fault, quoted
 
@@ -99,7 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    python = interpreter(options.python, os.environ, os.getcwd())
+    python = interpreter(options.python, os.environ, os.getcwd(), is_new=options.action == "enable")
     place = look(python)
     if options.action == "enable":
         place = enable(python, place)
@@ -167,16 +168,22 @@ def lines(plugged: Plugged) -> list[str]:
     return [shown(row) for row in rows]
 
 
-def interpreter(given: str | None, environment: Mapping[str, str], folder: str) -> str:
+def interpreter(
+    given: str | None, environment: Mapping[str, str], folder: str, *, is_new: bool = True
+) -> str:
     """Return the Python that runs Hive. Raises ``Refused``.
 
-    Its links are kept: an environment's Python is a link, by whose place it knows what it is.
+    Its links are kept: an environment's Python is a link, by whose place it knows what it is. That of the
+    folder that one stands in is run where hived ``is_new`` to it, or is there already: a look at how things
+    stand does not run the program of just any clone.
     """
     if given is not None:
         path = os.path.abspath(os.path.expanduser(given))
         inner = os.path.join(path, "bin", "python")
         return inner if os.path.isdir(path) and os.path.exists(inner) else path
-    found = [os.path.join(folder, ".venv", "bin", "python")]
+    own = os.path.join(folder, ".venv")
+    is_known = is_new or any(Path(own).glob(f"lib/python*/site-packages/{FILE}"))
+    found = [os.path.join(own, "bin", "python")] if is_known else []
     hive = shutil.which("hive", path=environment.get("PATH"))
     if hive is not None:
         beside = os.path.dirname(os.path.realpath(hive))
@@ -211,41 +218,6 @@ def look(python: str) -> Place:
     except msgspec.MsgspecError:
         why = _last_line(done.stderr) or f"it ended with {done.returncode}"
     raise Refused(fault("plugin.no_python", path=python, why=why))
-
-
-def requirement() -> str:
-    """Return what pip is told to install: what this very hived was installed from."""
-    try:
-        ours = distribution("hived-local")
-    except PackageNotFoundError:
-        return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    exact = f"hived-local=={ours.version}"
-    try:
-        origin = msgspec.json.decode(ours.read_text("direct_url.json") or "null", type=_Origin | None)
-    except msgspec.MsgspecError:
-        return exact
-    if origin is None:
-        return exact
-    if origin.vcs_info is not None:
-        return f"hived-local @ {origin.vcs_info.vcs}+{origin.url}@{origin.vcs_info.commit_id}"
-    if origin.url.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
-        path = unquote(urlsplit(origin.url).path)
-        return path if os.path.exists(path) else exact
-    return f"hived-local @ {origin.url}"
-
-
-class _Vcs(msgspec.Struct, frozen=True):
-    vcs: str
-    commit_id: str
-
-
-class _Origin(msgspec.Struct, frozen=True):
-    """PEP 610: where an installed distribution came from."""
-
-    url: str
-    vcs_info: _Vcs | None = None
 
 
 def _install(python: str, place: Place) -> None:

@@ -46,7 +46,8 @@ class ProgressLine:
             if step.message != self._said:
                 print(shown(step.message), file=sys.stderr, flush=True)
         else:
-            line = f"{shown(step.message)} ({duration(step.elapsed)})"
+            lasting = f" ({duration(step.elapsed)})" if step.elapsed else ""
+            line = f"{shown(step.message)}{lasting}"
             width = shutil.get_terminal_size().columns
             print(f"{_AGAIN}{cut(line, width - 1)}", end="", file=sys.stderr, flush=True)
         self._said = step.message

@@ -6,13 +6,15 @@ import argparse
 
 from hived.cli.progress import ProgressLine
 from hived.cli.rendering import as_json, target_lines
-from hived.cli.running import YES, seconds
+from hived.cli.running import TOKENS, YES, number, seconds
 from hived_client.doors.sync import Client
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="PROVIDER/NAME or ENDPOINT/NAME")
-    parser.add_argument("--context", type=int, metavar="TOKENS", help="tokens that prompt and output need")
+    parser.add_argument(
+        "--context", type=number(1, TOKENS), metavar="TOKENS", help="tokens that prompt and output need"
+    )
     parser.add_argument("--needs", action="append", default=[], metavar="WHAT", help="tools, vision, …")
     parser.add_argument(
         "--private",

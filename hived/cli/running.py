@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hived_client.errors import HivedError
@@ -17,6 +17,9 @@ USAGE = 2
 NOT_RUNNING = 3
 UNRESPONSIVE = 4
 INTERRUPTED = 130
+
+TOKENS = 2**31 - 1
+"""The longest context that can be asked for."""
 
 
 class Verb(Protocol):
@@ -40,7 +43,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         try:
             code = module.run(options)
         except HivedError as error:
-            code = report(error, as_json=getattr(options, "json", False))
+            indent = -1 if getattr(options, "json_lines", False) else 2
+            code = report(error, as_json=getattr(options, "json", False), indent=indent)
     except KeyboardInterrupt:
         return INTERRUPTED
     else:
@@ -56,8 +60,11 @@ def parser_of(verb: str, module: Verb) -> argparse.ArgumentParser:
     return parser
 
 
-def report(error: HivedError, *, as_json: bool) -> int:
-    """Say what is wrong and what mends it; return the exit code."""
+def report(error: HivedError, *, as_json: bool, indent: int) -> int:
+    """Say what is wrong and what mends it; return the exit code.
+
+    ``indent``: of its JSON; -1 for one line, among other objects that have one each.
+    """
     if as_json:
         import msgspec
 
@@ -67,7 +74,7 @@ def report(error: HivedError, *, as_json: bool) -> int:
             "hint": error.hint,
             "alternatives": list(error.alternatives),
         }
-        print(shown_json(msgspec.json.format(msgspec.json.encode(body), indent=2).decode()))
+        print(shown_json(msgspec.json.format(msgspec.json.encode(body), indent=indent).decode()))
     print(sentence(error.fault), file=sys.stderr)
     for alternative in error.alternatives:
         print(f"  instead: {shown(alternative)}", file=sys.stderr)
@@ -89,6 +96,24 @@ def seconds(word: str) -> float:
     if not 0.0 <= number < 1e9:
         raise ValueError(word)
     return number
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number of a range for argparse."""
+
+    def read(word: str) -> int:
+        if not (word.isascii() and word.isdecimal() and least <= int(word[:20]) <= most):
+            raise argparse.ArgumentTypeError(f"{word!a} is not a number from {least} to {most}")
+        return int(word)
+
+    return read
+
+
+def name(word: str) -> str:
+    """Read a name for argparse: none at all is what an unset variable of a script leaves."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError("the name is empty")
+    return word
 
 
 def sentence(fault: Fault) -> str:

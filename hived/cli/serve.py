@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,11 +41,19 @@ def run(options: argparse.Namespace) -> int:
     if manager == "launchd":
         _put_aside(f"{where.logs}/hived.log")
     drifted = _drift(where, manager)
-    code = serve(where, os.environ, backend=options.backend, notes=(drifted,) if drifted is not None else ())
+    notes = (drifted,) if drifted is not None else ()
+    tell = _tell if sys.stderr.isatty() else None
+    code = serve(where, os.environ, backend=options.backend, notes=notes, tell=tell)
     if manager == "launchd" and code in FUTILE:
         code = 0  # launchd knows no other exit code after which it lets an agent be
     _leave_threads(code)
     return code
+
+
+def _tell(why: Fault) -> None:
+    from hived.cli.running import sentence
+
+    print(sentence(why), file=sys.stderr)
 
 
 def _leave_threads(code: int) -> None:

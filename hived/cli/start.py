@@ -8,7 +8,7 @@ import sys
 from hived.cli.completion import FILES, NAMES, completed_by
 from hived.cli.progress import ProgressLine
 from hived.cli.rendering import as_json, duration
-from hived.cli.running import INTERRUPTED, YES, seconds, shown
+from hived.cli.running import INTERRUPTED, TOKENS, YES, number, seconds, shown
 from hived_client.doors.launch import ensure_running
 from hived_client.doors.sync import Client
 from hived_client.doors.wire import Begun
@@ -31,8 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "of Hugging Face's, which is downloaded if it is not on the disk",
     )
     completed_by(model, FILES)
-    parser.add_argument("--port", type=int, metavar="N", help="default: the configured one, else a free one")
-    parser.add_argument("--ctx-size", type=int, metavar="TOKENS", help="context to load it with")
+    parser.add_argument(
+        "--port", type=number(0, 65_535), metavar="N", help="default: the configured one, else a free one"
+    )
+    parser.add_argument(
+        "--ctx-size", type=number(1, TOKENS), metavar="TOKENS", help="context to load it with"
+    )
     parser.add_argument("--alias", metavar="NAME", help="default: the file's name")
     parser.add_argument(
         "--no-restart", action="store_true", help="leave it down when it ends by accident (default: restart)"

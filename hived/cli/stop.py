@@ -6,7 +6,7 @@ import argparse
 
 from hived.cli.completion import NAMES, completed_by
 from hived.cli.rendering import as_json
-from hived.cli.running import NO, YES, seconds
+from hived.cli.running import NO, YES, name, seconds
 from hived_client.doors.sync import Client
 
 _WORDS = {
@@ -18,8 +18,8 @@ _WORDS = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    name = parser.add_argument("name", help="an endpoint (see hived status) or a provider")
-    completed_by(name, NAMES)
+    what = parser.add_argument("name", type=name, help="an endpoint (see hived status) or a provider")
+    completed_by(what, NAMES)
     parser.add_argument("--all", action="store_true", help="every server of that provider")
     parser.add_argument("--grace", type=seconds, default=10.0, metavar="SECONDS", help="before it is killed")
     parser.add_argument("--json", action="store_true", help="print how each ended as JSON")

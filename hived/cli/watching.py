@@ -17,6 +17,7 @@ import anyio
 import msgspec
 
 from hived.cli.document import world_document
+from hived.cli.reader import end_with_reader
 from hived.cli.rendering import coloured
 from hived.cli.running import INTERRUPTED, YES, shown_json
 from hived.cli.screen import screen
@@ -173,6 +174,7 @@ def watch_in_json(client: AsyncClient, completed: Callable[[Known], Known]) -> i
     async def main() -> int:
         return await Watch(client, show).run()
 
+    end_with_reader()
     return anyio.run(main)
 
 

@@ -24,17 +24,19 @@ import structlog
 
 from hived.daemon.claim import StateTaken, claim_state
 from hived.daemon.clock import Clock, until_next
+from hived.daemon.code import own_code
 from hived.daemon.configuring import ConfigurationWatch
 from hived.daemon.fleet import Fleet
 from hived.daemon.hardware import HardwareWatch, kept_path
 from hived.daemon.instance import AlreadyRunning, Instance
 from hived.daemon.jobs import Jobs
 from hived.daemon.launching import Launcher
-from hived.daemon.logs import configure_logs
+from hived.daemon.logs import configure_logs, is_terminal_gone, leave_terminal
 from hived.daemon.lookups import free_lookups
 from hived.daemon.methods import Methods
 from hived.daemon.monitor import Monitor, knock
 from hived.daemon.notify import Notifier, managed_by
+from hived.daemon.old_logs import OldLogs
 from hived.daemon.probes import gather_probes, shelf_of
 from hived.daemon.progress import Duty, Progress
 from hived.daemon.publish import Publisher, read_last_known
@@ -93,6 +95,7 @@ class App:
         self._notifier = Notifier(environment)
         self._instance = Instance(places)
         self._id = uuid.uuid4()
+        self._code = own_code()
         self._stopping = anyio.Event()
         self._is_lost = False
 
@@ -130,6 +133,7 @@ class App:
     def statistics(self) -> dict[str, object]:
         """Return what every part counts about itself."""
         return {
+            "code": self._code,
             "store": self._store.statistics(),
             "publisher": self._publisher.statistics(),
             "server": self._server.statistics(),
@@ -168,6 +172,7 @@ class App:
         surroundings = ThisMachine(self._environment, processes, lambda: studio_folder(self._environment))
         self._jobs = self._make_jobs(surroundings)
         self._jobs.find_again()
+        self._old_logs = OldLogs(self._places.logs, self._jobs.names, self._clock)
 
         def make(endpoint: Endpoint) -> Monitor | None:
             probe = self._probes.by_provider.get(endpoint.provider)
@@ -264,6 +269,7 @@ class App:
                     background.start_soon(self._supervisor.keep, "configuration", self._configuration.run)
                     background.start_soon(self._supervisor.keep, "processes", self._processes.run)
                     background.start_soon(self._supervisor.keep, "jobs", self._jobs.run)
+                    background.start_soon(self._supervisor.keep, "logs", self._old_logs.run)
                     background.start_soon(self._supervisor.keep, "fleet", self._fleet.run)
                     background.start_soon(self._supervisor.keep, "hardware", self._hardware.run)
                     self._announce()
@@ -309,6 +315,7 @@ class App:
             pulse.take(now)
             if now - checked >= SELF_CHECK:
                 checked = now
+                self._keep_log()
                 if not self._instance.is_intact():
                     await self._recover(tasks)
                 elif not self._publisher.is_intact():
@@ -316,6 +323,12 @@ class App:
                     self._publisher.reopen()
             with anyio.move_on_after(until_next(BEAT_INTERVAL)):
                 await self._stopping.wait()
+
+    def _keep_log(self) -> None:
+        """Go on in a file where the terminal that this was started in is closed (``hived serve &``)."""
+        if is_terminal_gone():
+            leave_terminal(f"{self._places.logs}/hived.log")
+            log.info("terminal.gone", pid=os.getpid())
 
     def _progress(self) -> Progress:
         """Return what must get on for this to be a daemon that is alive."""
@@ -380,10 +393,12 @@ def serve(
     *,
     backend: str = "asyncio",
     notes: tuple[Fault, ...] = (),
+    tell: Callable[[Fault], None] | None = None,
 ) -> int:
     """Run the daemon in this process; return its exit code: 0, 75 (already running) or 78 (cannot run).
 
-    ``notes`` are what was found wrong before it began.
+    ``notes`` are what was found wrong before it began. ``tell`` is told why it cannot
+    run, in place of the log.
     """
     configure_logs("info")
     app_failed: list[HivedError] = []
@@ -398,7 +413,11 @@ def serve(
     anyio.run(main, backend=backend)
     if not app_failed:
         return 0
-    log.error("daemon.failed", code=app_failed[0].code, why=app_failed[0].message, hint=app_failed[0].hint)
+    why = app_failed[0].fault
+    if tell is not None:
+        tell(why)
+    else:
+        log.error("daemon.failed", code=why.code, why=why.message, hint=why.hint)
     return EXIT_ALREADY_RUNNING if isinstance(app_failed[0], AlreadyRunning) else EXIT_BAD_INSTALLATION
 
 

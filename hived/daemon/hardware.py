@@ -7,6 +7,7 @@ asked again later and ever less often. While nobody watches, nothing else is ask
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -35,6 +36,9 @@ T = TypeVar("T")
 FILE = "the file of kept facts"
 FILE_PATIENCE = 5.0
 """Seconds for reading or writing it: a home on another machine may not answer."""
+
+UNMEASURED = 300.0
+"""Seconds for which a memory that could not be measured is not measured again, unless somebody wants that."""
 
 CHAINS = dict.fromkeys(
     ("nvml", "nvidia-smi", "nvidia-smi processes", "nvidia-smi -L", "nvidia-smi -q -x"), "nvidia"
@@ -95,6 +99,8 @@ class HardwareWatch:
         self._understood: Hardware | None = None
         self._hardware: Hardware | None = None
         self._bandwidth: Bandwidth | None = None
+        self._measurable = -math.inf
+        """When the memory may be measured again that could not be."""
         self._failures: dict[str, int] = {}
         self._due: dict[str, float] = {}
         self._file_failures = 0
@@ -130,8 +136,8 @@ class HardwareWatch:
                 await self._look_at_all()
             else:
                 await self._look_if_old()
-            if asked.bandwidth and (self._bandwidth is None or (asked.again and self._bandwidth.note)):
-                await self._measure()  # also where the machine was busy when it was measured
+            if asked.bandwidth and self._is_to_be_measured(again=asked.again):
+                await self._measure()
         assert self._hardware is not None
         return self._hardware
 
@@ -247,7 +253,14 @@ class HardwareWatch:
         self._due[name] = anyio.current_time() + retry_after(failures)
         return failures
 
+    def _is_to_be_measured(self, *, again: bool) -> bool:
+        """Tell whether the memory is: once, and anew where the machine was busy, if somebody wants that."""
+        if self._bandwidth is None:
+            return again or anyio.current_time() >= self._measurable
+        return again and bool(self._bandwidth.note)
+
     async def _measure(self) -> None:
+        self._measurable = anyio.current_time() + UNMEASURED
         found = await self._do(partial(self._machine.measure, self._hardware))
         if found is None or self._hardware is None:
             return

@@ -108,8 +108,11 @@ class Jobs:
 
     def statistics(self) -> dict[str, object]:
         """Return what is ours."""
-        names = sorted(record.endpoint for record in self._servers)
-        return {"started": names, "children": sorted(self._keeper.children)}
+        return {"started": self.names(), "children": sorted(self._keeper.children)}
+
+    def names(self) -> list[str]:
+        """Return the names of the servers that are ours, running or to be started again."""
+        return sorted(record.endpoint for record in self._servers)
 
     def find_again(self) -> None:
         """Read what an earlier daemon started. Blocks."""

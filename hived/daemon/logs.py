@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import select
+import stat
 import sys
 from typing import TextIO, cast
 
@@ -13,9 +14,15 @@ import structlog
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
+_level = "info"
+
+STDERR = 2
+
 
 def configure_logs(level: str) -> None:
     """Set up structlog for this process. Unknown levels mean ``info``."""
+    global _level
+    _level = level
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -45,6 +52,27 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Forgiving(sys.stderr))),
         cache_logger_on_first_use=False,
     )
+
+
+def is_terminal_gone() -> bool:
+    """Tell whether stderr is a terminal that was closed, which nobody will ever read again."""
+    try:
+        hung_up = select.poll()
+        hung_up.register(STDERR, 0)  # an end, which is told unasked
+        return stat.S_ISCHR(os.fstat(STDERR).st_mode) and bool(hung_up.poll(0))
+    except OSError:
+        return False
+
+
+def leave_terminal(path: str) -> None:
+    """Write to the end of a file from now on, as a daemon does that a program has started."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return  # what is said goes nowhere, as before
+    os.dup2(fd, STDERR)
+    os.close(fd)
+    configure_logs(_level)
 
 
 class _Forgiving(io.TextIOBase):

@@ -13,7 +13,7 @@ from hived.machine.recipes import Recipe, Wanted
 from hived.machine.records import Started, is_name
 from hived_client.doors.wire import StartParams
 from hived_client.errors import Refused
-from hived_client.vocabulary.faults import fault, quoted
+from hived_client.vocabulary.faults import fault, quoted, wrong_start
 from hived_client.vocabulary.kinds import LLAMACPP, ProviderKind, kind_of_prefix
 from hived_client.vocabulary.localities import locality_of
 from hived_client.vocabulary.names import find
@@ -183,4 +183,4 @@ def _check(params: StartParams) -> None:
         "an argument is not text": any("\0" in word for word in params.arguments),
     }
     for why in (why for why, is_wrong in wrong.items() if is_wrong):
-        raise Refused(fault("params.invalid", method="start", why=why))
+        raise Refused(wrong_start(why))

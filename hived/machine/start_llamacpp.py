@@ -16,7 +16,7 @@ from hived.machine.ports import choose_port
 from hived.machine.recipes import Launch, Stage, Wanted
 from hived.machine.start_faults import fault_of, log_of
 from hived_client.errors import Refused, StartFailed
-from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.faults import Fault, fault, quoted, wrong_start
 from hived_client.vocabulary.kinds import LLAMACPP
 
 
@@ -64,7 +64,7 @@ class LlamaCppRecipe:
                 extra=wanted.arguments,
             )
         except ValueError as error:
-            raise Refused(fault("params.invalid", method="start", why=str(error))) from error
+            raise Refused(wrong_start(str(error))) from error
         url = f"http://{shown(host, port)}"
         return Launch(
             argv=tuple(argv), environment=environment(base), url=url, wanted=wanted, model=model, alias=alias

@@ -22,7 +22,7 @@ from hived.machine.recipes import Launch, Stage, Wanted
 from hived.machine.start_faults import fault_of, log_of
 from hived.machine.vllm_log import broke_down, stage_of, why_it_ended
 from hived_client.errors import Refused, StartFailed
-from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.faults import Fault, fault, quoted, wrong_start
 from hived_client.vocabulary.kinds import VLLM
 
 _OURS = ("--model", "--host", "--port", "--uds", "--served-model-name", "--max-model-len")
@@ -55,7 +55,7 @@ class VllmRecipe:
             raise Refused(fault("start.no_model", title=VLLM.title, start="hived start vllm --model MODEL"))
         if refused := sorted(set(_refused(wanted.arguments))):
             why = f"{' '.join(refused)} is not passed on to a server that hived starts"
-            raise Refused(fault("params.invalid", method="start", why=why))
+            raise Refused(wrong_start(why))
         program = Installations(base, root=self._root).find(VLLM.name)
         if program is None or not program.found or program.path is None:
             raise StartFailed(fault("start.not_installed", title=VLLM.title, why="", install=VLLM.install))
@@ -126,9 +126,7 @@ def _greatest_context(why: str) -> int | None:
 def _check_model(model: str) -> None:
     """Look at a folder; a name is vLLM's to find. Raises ``Refused`` and ``StartFailed``."""
     if model.startswith("-"):
-        raise Refused(
-            fault("params.invalid", method="start", why="a model's name does not begin with a dash")
-        )
+        raise Refused(wrong_start("a model's name does not begin with a dash"))
     if not os.path.isabs(model):
         return
     if not os.path.exists(model):

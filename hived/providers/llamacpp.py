@@ -121,7 +121,7 @@ class LlamaCpp:
                 kind="broken", why=f"/health has status {health.status} and says neither ok nor loading"
             )
         properties = await self._document(endpoint, "/props", MEDIUM)
-        version = text(properties.get("build_info"), 100)
+        version = _version(properties)
         if properties.get("role") == "router":
             return await self._router(endpoint, version, children=True)
         listing = await self._document(endpoint, "/v1/models", LARGE)
@@ -156,7 +156,7 @@ class LlamaCpp:
         same = (
             model is not None
             and properties.get("role") != "router"
-            and text(properties.get("build_info"), 100) == endpoint.version
+            and _version(properties) == endpoint.version
             and text(properties.get("model_path"), 4096) == model.file
             and _loaded_context(properties) in (None, model.loaded_context)
         )
@@ -238,6 +238,12 @@ class _Stop(Exception):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__()
         self.outcome = outcome
+
+
+def _version(properties: Mapping[str, object]) -> str | None:
+    """Return the build; none for one that was made outside git and does not know its own (``b0-unknown``)."""
+    build = text(properties.get("build_info"), 100)
+    return None if build is not None and build.startswith("b0-") else build
 
 
 def _single(

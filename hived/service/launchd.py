@@ -18,6 +18,7 @@ from hived.service.templates import read_template
 from hived_client.doors.service import NOT_LOADED, launchd_domains
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.homes import home_of
 from hived_client.vocabulary.services import Supervision, agent_label
 
 LAUNCHD = "launchd"
@@ -37,14 +38,14 @@ class Launchd:
         self._environment = environment
         self._run = run
         self._domain = ""
-        self.path = f"{environment.get('HOME', '')}/Library/LaunchAgents/{self.shown}.plist"
+        self.path = f"{home_of(environment)}/Library/LaunchAgents/{self.shown}.plist"
 
     def __repr__(self) -> str:
         return f"<Launchd {self.shown} in {self._domain or 'no domain yet'}>"
 
     @property
     def environment_file(self) -> str:
-        return f"{self._environment.get('HOME', '')}/Library/Application Support/{self.shown}.environment"
+        return f"{home_of(self._environment)}/Library/Application Support/{self.shown}.environment"
 
     def why_not(self) -> Fault | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from hived.cli.env import lines
+from hived.cli.env import lines, quoted
 from hived_client.agent.variables import variables_of
 from hived_client.resolution import Target
 from tests.cli.words import hived
@@ -61,6 +62,19 @@ def test_a_key_is_named_and_never_copied() -> None:
     assert "OPENAI_API_KEY" not in variables.values
     assert "secret" not in repr(variables)
     assert variables.values["HOSTED_VLLM_API_BASE"] == "http://10.0.0.7:8000/v1"
+
+
+def test_no_name_of_a_model_ends_the_quotes_of_a_shell() -> None:
+    name = "\\'X'; touch PWN # !!"
+    assert quoted(name, "fish") == "'\\\\\\'X\\'; touch PWN # !!'"
+    assert "\\!\\!" in quoted(name, "csh")
+    assert shlex.split(quoted(name, "sh")) == [name]
+
+
+def test_a_program_ends_by_the_signals_that_python_ignores(environment: dict[str, str]) -> None:
+    said = hived(environment, "exec", "--", "grep", "SigIgn", "/proc/self/status")
+    bare = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True)
+    assert said.out == bare.stdout
 
 
 @pytest.mark.parametrize("key", [None, "sk-no-key-required"])

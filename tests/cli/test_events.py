@@ -17,6 +17,10 @@ def test_without_a_daemon_it_is_3(environment: dict[str, str]) -> None:
     said = hived(environment, "events")
     assert said.code == 3
     assert "hived serve" in said.err
+    (line,) = hived(environment, "events", "--json").out.splitlines()
+    assert json.loads(line)["code"] == "daemon.not_running"
+    (line,) = hived(environment, "logs", "--json").out.splitlines()
+    assert json.loads(line)["code"] == "logs.none"
     assert hived(environment, "events", "--count", "0").code == 0
     assert hived(environment, "events", "--count", "x").code == 2
 
@@ -77,3 +81,17 @@ def test_count_ends_it_and_a_closed_pipe_does(environment: dict[str, str]) -> No
         configure(environment, llamacpp_at("http://127.0.0.1:9"))
         daemon.client.reload()
         assert told.wait(DEADLINE) == 0
+
+
+def test_a_reader_that_leaves_ends_it_although_nothing_happens(environment: dict[str, str]) -> None:
+    configure(environment)
+    with Running(environment) as daemon:
+        for words in (("events",), ("status", "--watch", "--json")):
+            with subprocess.Popen(
+                [sys.executable, "-P", "-m", "hived", *words], env=environment, stdout=subprocess.PIPE
+            ) as told:
+                wait_until(lambda: daemon.client.statistics()["store"]["subscribers"] == 1)
+                assert told.stdout is not None
+                told.stdout.close()
+                assert told.wait(DEADLINE) == 141
+            wait_until(lambda: daemon.client.statistics()["store"]["subscribers"] == 0)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import hived_client
-from hived.cli.plugin import FILE, Place, enable, interpreter, look, requirement
+from hived.cli.plugin import FILE, Place, enable, interpreter, look
 from hived_client._version import __version__
 from hived_client.agent.hook import LINE
 from hived_client.errors import Refused
@@ -174,6 +174,10 @@ def test_it_is_the_one_that_the_command_names(tmp_path: Path) -> None:
 def test_it_is_the_one_of_the_checkout(tmp_path: Path) -> None:
     python = executable(tmp_path / ".venv" / "bin" / "python")
     assert interpreter(None, {"PATH": "/none"}, str(tmp_path)) == str(python)
+    with pytest.raises(Refused):
+        interpreter(None, {"PATH": "/none"}, str(tmp_path), is_new=False)  # anybody's clone
+    executable(tmp_path / f".venv/lib/python3.12/site-packages/{FILE}")
+    assert interpreter(None, {"PATH": "/none"}, str(tmp_path), is_new=False) == str(python)
     executable(tmp_path / "hive", "#!/usr/bin/env bash\n")
     assert interpreter(None, {"PATH": str(tmp_path)}, "/") == str(python)
 
@@ -187,34 +191,6 @@ def test_it_is_the_one_that_is_given_with_its_links(tmp_path: Path) -> None:
 
 
 # What pip is told.
-
-
-@pytest.mark.parametrize(
-    ("origin", "wanted"),
-    [
-        (None, "hived-local==1.2"),
-        ("broken", "hived-local==1.2"),
-        ('{"url": "file:///no/such", "dir_info": {"editable": true}}', "hived-local==1.2"),
-        ('{"url": "file:///usr", "dir_info": {}}', "/usr"),
-        (
-            '{"url": "https://x/h.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}',
-            "hived-local @ git+https://x/h.git@abc",
-        ),
-        ('{"url": "https://x/h.whl", "archive_info": {}}', "hived-local @ https://x/h.whl"),
-    ],
-)
-def test_hives_python_gets_what_hived_was_installed_from(
-    origin: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Ours:
-        version = "1.2"
-
-        def read_text(self, name: str) -> str | None:
-            assert name == "direct_url.json"
-            return origin
-
-    monkeypatch.setattr("hived.cli.plugin.distribution", lambda name: Ours())
-    assert requirement() == wanted
 
 
 def test_pip_is_asked_where_the_client_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,19 @@ async def test_a_daemon_that_never_answers_costs_no_more_than_the_deadline(
     assert [each.code for each in target.warnings] == ["daemon.unresponsive"]
 
 
+async def test_what_takes_minutes_is_not_waited_for_where_nobody_greets(
+    client: AsyncClient, where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hived_client.doors.aio.CALL_TIMEOUT", 0.05)
+    with fake_daemon(where, greeting=b"\0"):
+        with pytest.raises(Unavailable) as error:
+            await client.stop("x", grace=-99.0)  # beside its own hundred
+        assert error.value.message == "hived does not answer (no answer within 0.05 s)."
+        found, refused = await collect(client.start("ollama", timeout=-4.0))
+        assert found == []
+        assert str(refused) == str(error.value)
+
+
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 async def test_garbage_is_unavailable(client: AsyncClient, where: Places, garbage: bytes) -> None:
     with fake_daemon(where, greeting=garbage, refresh=refreshed), pytest.raises(Unavailable) as error:

@@ -19,7 +19,7 @@ import pytest
 from hived_client.doors import launch
 from hived_client.doors.files import accepts
 from hived_client.doors.launch import ensure_running
-from hived_client.doors.paths import Places
+from hived_client.doors.paths import Places, places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError, StartFailed, Unavailable
 from tests.daemon.running import (
@@ -89,6 +89,19 @@ def test_a_daemon_is_started_where_it_is_wanted_and_not_where_this_process_lives
     try:
         assert Client(where).greet().pid == greeting.pid
         assert list(tmp_path.iterdir()) == []
+    finally:
+        os.kill(greeting.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["HIVE_HOME", "HIVED_RUNTIME_DIR"])
+def test_a_relative_folder_is_that_of_whoever_starts_the_daemon(
+    started: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv(name, "here")
+    greeting = ensure_running(places())
+    try:
+        assert Client().greet().pid == greeting.pid
     finally:
         os.kill(greeting.pid, signal.SIGKILL)
 

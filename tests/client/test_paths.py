@@ -13,6 +13,7 @@ from hived_client.doors.paths import (
     Places,
     candidates,
     check_folder,
+    denied,
     ensure_folder,
     places,
     short_hash,
@@ -197,10 +198,39 @@ def test_a_full_disk_is_a_fault_of_its_own(number: int) -> None:
     assert (found.code, found.hint) == ("disk.full", "df -h '/a b'")
 
 
+def test_what_root_left_in_ones_own_home_is_to_be_taken_over(home: Path) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied")
+    left = private(home / "left")
+    private(left / "run")
+    mine = denied(f"{left}/run/beat", error)
+    assert (mine.code, mine.hint) == ("runtime.unsafe", f"ls -ld {left}/run")
+    if os.getuid() == 0:  # only root can give a folder away
+        for path in (left, left / "run"):
+            os.chown(path, 12345, 12345)
+        assert denied(f"{left}/run/beat", error).hint == f"sudo chown -R 0 {left}"
+
+
+@pytest.mark.parametrize("variable", ["HIVE_HOME", "HIVED_RUNTIME_DIR", "XDG_STATE_HOME"])
+def test_a_path_that_is_no_text_is_refused(home: Path, variable: str) -> None:
+    with pytest.raises(Unavailable) as error:
+        places({"HOME": str(home), variable: f"{home}/h\udcff"})
+    assert error.value.code == "runtime.unsafe"
+    assert error.value.hint == f"export {variable}=/path/in/UTF-8"
+    assert error.value.message.encode()
+
+
+def test_a_home_that_is_no_path_is_said_as_that() -> None:
+    with pytest.raises(Unavailable) as error:
+        places({"HOME": "relative"})
+    assert error.value.message == "relative cannot be trusted: HOME is no absolute path."
+    assert error.value.hint == "export HOME=/home/USER"
+
+
 def test_what_else_cannot_be_written_says_why() -> None:
     found = unwritable("/a", OSError(errno.EROFS, "Read-only file system"))
     assert found.code == "runtime.unwritable"
     assert found.message == "/a cannot be written: Read-only file system."
+    assert found.hint == "ls -ld /"  # there is no such folder
 
 
 def test_a_folder_that_is_open_to_others_is_closed_by_the_hint(where: Places) -> None:

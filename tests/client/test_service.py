@@ -11,6 +11,7 @@ import pytest
 from hived_client.doors.paths import places
 from hived_client.doors.service import find_service, start_service, user_runtime
 from hived_client.errors import StartFailed
+from hived_client.vocabulary.services import Supervision, service_files
 from hived_client.vocabulary.versions import is_newer
 
 
@@ -38,6 +39,12 @@ def systemctl(login: dict[str, str], script: str) -> None:
     program = Path(login["PATH"], "systemctl")
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
+
+
+@pytest.mark.parametrize("supervision", ["systemd", "launchd"])
+def test_without_a_home_in_the_environment_it_is_that_of_the_user(supervision: Supervision) -> None:
+    home = os.path.expanduser("~")
+    assert service_files("hived", {}, supervision) == service_files("hived", {"HOME": home}, supervision)
 
 
 @pytest.mark.parametrize(

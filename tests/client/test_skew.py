@@ -12,6 +12,7 @@ import pytest
 
 from hived_client._version import __version__
 from hived_client.doors.launch import ensure_running
+from hived_client.doors.origin import install_command
 from hived_client.doors.paths import Places
 from hived_client.doors.sync import Client
 from hived_client.errors import HivedError
@@ -91,5 +92,5 @@ def test_any_other_daemon_is_used_as_it_is(
         assert ensure_running(where, timeout=DEADLINE).pid == daemon.pid
         notes = daemon.client.world().notes
         assert [note.code for note in notes] == ["daemon.other_version"]
-        hint = "pip install --upgrade hived-local" if version == NEWER else f"kill {daemon.pid} && sleep 1"
+        hint = install_command(upgrade=True) if version == NEWER else f"kill {daemon.pid} && sleep 1"
         assert notes[0].hint.startswith(hint)

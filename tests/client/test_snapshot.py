@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -292,6 +293,19 @@ def test_what_is_not_a_file_of_ours_is_refused_at_once(folder: Places, what: str
         assert path in error.value.message
         if Path(path).parent.joinpath("real").exists():
             Path(path).parent.joinpath("real").unlink()
+
+
+def test_what_may_not_be_read_is_no_strangers_file_to_be_removed(
+    folder: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unavailable) as error:
+        read_snapshot(folder.snapshot)
+    assert error.value.code == "runtime.unsafe"
+    assert "rm " not in error.value.hint
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702])

@@ -139,6 +139,22 @@ def test_a_daemon_that_never_greets_costs_no_more_than_the_deadline(client: Clie
             assert error.value.code == "daemon.unresponsive"
 
 
+def test_what_takes_minutes_is_not_waited_for_where_nobody_greets(
+    client: Client, where: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hived_client.doors.sync.CALL_TIMEOUT", 0.05)
+    calls: list[Callable[[], object]] = [
+        lambda: client.stop("x", grace=-99.0),  # beside its own hundred
+        lambda: list(client.start("ollama", timeout=-4.0)),
+        lambda: client.hardware(timeout=1.0),
+    ]
+    with fake_daemon(where, greeting=b"\0"):
+        for call in calls:
+            with pytest.raises(Unavailable) as error:
+                call()
+            assert error.value.message == "hived does not answer (no hello within 0.05 s)."
+
+
 def test_a_question_that_is_not_answered_in_time_has_the_files_answer(
     daemon: FakeDaemon, client: Client, where: Places
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from hived_client.doors.wire import (
     Request,
     ResolveParams,
     error_of,
+    model_or_path,
     read_change,
     read_reply,
     read_result,
@@ -124,7 +126,7 @@ def test_a_protocol_that_was_not_offered_is_refused(use: int) -> None:
 def test_a_newer_daemon_that_cannot_talk_to_us_says_so() -> None:
     problem = fault("protocol.unsupported", version="9.9", min=3, max=4, ours=1)
     error = unavailable("protocol.unsupported", read_welcome, pack(Reply(id=0, fault=problem)))
-    assert error.hint == "pip install --upgrade hived-local"
+    assert error.hint == "pip install --upgrade PATH/TO/HIVED"
 
 
 @pytest.mark.parametrize("body", NONSENSE, ids=range(len(NONSENSE)))
@@ -167,6 +169,23 @@ def test_any_request_comes_back_whole(question: Question, number: int, fresh: bo
     request = msgspec.msgpack.decode(request_body(number, "resolve", params), type=Request)
     assert (request.id, request.method) == (number, "resolve")
     assert msgspec.msgpack.decode(request.params, type=ResolveParams) == params
+
+
+def test_a_model_file_is_named_wherever_the_caller_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    assert model_or_path("llamacpp", "m.gguf") == f"{gone}/m.gguf"
+    with pytest.raises(Refused) as error:
+        model_or_path("llamacpp", "b\udcff.gguf")
+    assert (error.value.code, error.value.hint) == ("params.invalid", "hived start --help")
+    assert "b?.gguf is no UTF-8" in error.value.message
+    gone.rmdir()
+    with pytest.raises(Refused) as error:
+        model_or_path("llamacpp", "m.gguf")
+    assert error.value.code == "start.no_file"
 
 
 @pytest.mark.parametrize("question", [Question(model="a/\udcff"), Question(model="a/b", context=2**70)])

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from hived.daemon.hardware import FILE, FILE_PATIENCE, HardwareWatch
+from hived.daemon.hardware import FILE, FILE_PATIENCE, UNMEASURED, HardwareWatch
 from hived.daemon.store import Store
 from hived.decisions.hardware import FIRST_RETRY, LOADING, WATCHED, WATCHING
 from hived.machine.hardware.understanding import Captured, Reply
@@ -58,7 +58,7 @@ class Told:
         self.asked: list[str] = []
         self.skipped: list[frozenset[str]] = []
         self.marked = "boot"
-        self.speed = Bandwidth(low=2e10, high=2e10, source="measured")
+        self.speed: Bandwidth | None = Bandwidth(low=2e10, high=2e10, source="measured")
         self.given_up = 0
 
     def _now(self) -> Captured:
@@ -363,6 +363,23 @@ async def test_bandwidth_is_measured_at_first_need_and_once_a_boot(tmp_path: Pat
         assert again.machine.asked.count("measure") == 0
 
     await again.while_running(kept)
+
+
+async def test_bandwidth_that_cannot_be_measured_is_not_tried_at_each_question(tmp_path: Path) -> None:
+    one = Watched(tmp_path, Told())
+    one.machine.speed = None
+
+    async def act() -> None:
+        for _ in range(3):
+            assert (await one.watch.read(Asked(bandwidth=True))).memory.bandwidth is None
+        assert one.machine.asked.count("measure") == 1
+        await one.watch.read(Asked(again=True, bandwidth=True))
+        assert one.machine.asked.count("measure") == 2
+        await anyio.sleep(UNMEASURED)
+        await one.watch.read(Asked(bandwidth=True))
+        assert one.machine.asked.count("measure") == 3
+
+    await one.while_running(act)
 
 
 async def test_bandwidth_of_a_busy_machine_is_measured_again_when_everything_is_asked_again(

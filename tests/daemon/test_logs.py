@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,20 @@ try:
     raise ValueError("it broke")
 except ValueError:
     structlog.get_logger().exception("method.crashed")
+"""
+LEAVES = """
+import sys
+import structlog
+from hived.daemon.logs import configure_logs, is_terminal_gone, leave_terminal
+configure_logs("warning")
+assert not is_terminal_gone()
+print("ready", flush=True)
+sys.stdin.readline()
+assert is_terminal_gone()
+leave_terminal(sys.argv[1])
+assert not is_terminal_gone()
+structlog.get_logger().info("not.wanted")
+structlog.get_logger().warning("after.it")
 """
 SHOWS_LOCALS = """
 def format_exception(*raised):
@@ -97,3 +112,23 @@ def test_a_trace_on_a_terminal_shows_no_values(tmp_path: Path) -> None:
     assert ended.returncode == 0
     assert "ValueError: it broke" in shown
     assert "sk-never" not in shown
+
+
+def test_the_log_goes_on_in_a_file_where_its_terminal_is_closed(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    path = tmp_path / "hived.log"
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVES, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        start_new_session=True,
+    ) as child:
+        os.close(theirs)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        os.close(ours)
+        child.communicate(b"\n")
+    assert child.returncode == 0
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["event"] == "after.it"

@@ -29,6 +29,7 @@ _WORDS = {
     "upgrade": "the command that upgrades it",
     "tools": "the command that starts it with tools",
     "give": "the command that gives hived the key",
+    "usage": "the `--help` of the command",
 }
 """Fields that are whole commands, which differ from server to server."""
 

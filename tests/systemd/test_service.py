@@ -41,6 +41,8 @@ def answering(machine: PrivateMachine) -> int:
 
 ENSURE = "import hived_client; w = hived_client.ensure_running(); print(w.managed_by, w.pid)"
 PYTHON = (sys.executable, "-P", "-c")
+OLDER = "import hived.daemon.code as c; c.own_code = lambda: 'older'\n"
+"""Has a daemon begin with other code than is installed."""
 
 
 def tree(folder: Path) -> set[str]:
@@ -153,7 +155,7 @@ def test_a_daemon_that_runs_on_old_code_is_said_and_started_again_by_an_install(
     machine: PrivateMachine,
 ) -> None:
     folder = machine.home / "older"
-    older = "import hived_client._version as v; v.__version__ = '0.0.1'\n"
+    older = f"import hived_client._version as v; v.__version__ = '0.0.1'\n{OLDER}"
     machine.write(folder / "sitecustomize.py", older)
     drop_in = unit_file(machine, "hived.service.d/older.conf")
     machine.write(drop_in, f"[Service]\nEnvironment=PYTHONPATH={folder}\n")
@@ -165,6 +167,22 @@ def test_a_daemon_that_runs_on_old_code_is_said_and_started_again_by_an_install(
     machine.run("systemctl", "--user", "daemon-reload")
     assert install(machine)["version"] == __version__
     assert machine.status()["problems"] == []
+
+
+def test_a_daemon_of_the_same_version_with_older_code_is_started_again_by_an_install(
+    machine: PrivateMachine,
+) -> None:
+    folder = machine.home / "older"
+    machine.write(folder / "sitecustomize.py", OLDER)
+    drop_in = unit_file(machine, "hived.service.d/older.conf")
+    machine.write(drop_in, f"[Service]\nEnvironment=PYTHONPATH={folder}\n")
+    first = install(machine)
+    drop_in.unlink()
+    machine.run("systemctl", "--user", "daemon-reload")
+    second = install(machine)
+    assert (first["version"], second["version"]) == (__version__, __version__)
+    assert second["changed"] == ["hived.service was started again"]
+    assert install(machine)["pid"] == second["pid"] != first["pid"]
 
 
 DEAF = """

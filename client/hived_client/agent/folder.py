@@ -114,6 +114,9 @@ def read_agent(folder: str | os.PathLike[str]) -> Agent:
     path = os.fspath(folder)
     try:
         names = sorted(os.listdir(path))
+    except FileNotFoundError as error:
+        there = os.path.dirname(path) or "."
+        raise AgentUnusable(fault("agent.missing", path=path, folder=there)) from error
     except OSError as error:
         why = error.strerror or "it cannot be read"
         raise AgentUnusable(fault("agent.unreadable", path=path, why=why)) from error

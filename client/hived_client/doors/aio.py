@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -57,13 +56,15 @@ class AsyncConnection:
     def __repr__(self) -> str:
         return f"<AsyncConnection {self._session!r}>"
 
-    async def stream(
-        self, method: str, params: msgspec.Struct, timeout: float = math.inf
-    ) -> AsyncGenerator[Reply]:
+    async def stream(self, method: str, params: msgspec.Struct, timeout: float) -> AsyncGenerator[Reply]:
         """Ask, and yield every message about it; the last one has a result or a fault.
 
-        ``timeout`` bounds the waiting only, so that no cancel scope is open while the caller works.
+        ``timeout`` bounds the waiting only, so that no cancel scope is open while the caller works. What may
+        take minutes is waited for only where somebody has said hello.
         """
+        if timeout > CALL_TIMEOUT and self._session.welcome is None:
+            with _deadline(CALL_TIMEOUT):
+                await self.greet()
         deadline = anyio.current_time() + timeout
         number, data = self._session.request(method, params)
         with _deadline(timeout):
@@ -89,10 +90,10 @@ class AsyncConnection:
             self._waiting += await self.receive()
         return self._session.welcome
 
-    async def call(self, method: str, params: msgspec.Struct, shape: Any) -> Any:
+    async def call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
         """Ask, and return the result."""
         last = None
-        async for reply in self.stream(method, params):
+        async for reply in self.stream(method, params, timeout):
             last = reply
         if last is None:
             raise Unavailable(fault("protocol.broken", why="there was no answer"))
@@ -223,7 +224,7 @@ class AsyncClient:
         """Yield every change from now on. Raises ``Unavailable`` when the daemon ends."""
         async with self._connection(timeout) as connection:
             with _deadline(timeout):
-                await connection.call("subscribe", Nothing(), Refreshed)
+                await connection.call("subscribe", Nothing(), Refreshed, timeout)
             while True:
                 for reply in await connection.receive():
                     if reply.fault is not None:
@@ -303,7 +304,7 @@ class AsyncClient:
     async def _call(self, method: str, params: msgspec.Struct, shape: Any, timeout: float) -> Any:
         with _deadline(timeout):
             async with self._connection(timeout) as connection:
-                return await connection.call(method, params, shape)
+                return await connection.call(method, params, shape, timeout)
 
     @asynccontextmanager
     async def _connection(self, timeout: float) -> AsyncIterator[AsyncConnection]:

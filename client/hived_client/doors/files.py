@@ -223,6 +223,7 @@ def _other_version(world: World) -> tuple[Fault, ...]:
     daemon = world.daemon
     if daemon is None or daemon.version == __version__:
         return ()
+    from hived_client.doors.origin import install_command
     from hived_client.vocabulary.versions import is_newer  # only whoever finds another version pays for it
 
     is_older = is_newer(daemon.version, __version__)
@@ -233,7 +234,7 @@ def _other_version(world: World) -> tuple[Fault, ...]:
             version=daemon.version,
             ours=__version__,
             pid=daemon.pid,
-            upgrade="pip install --upgrade hived-local" if is_older else "",
+            upgrade=install_command(upgrade=True) if is_older else "",
             restart=again,
         ),
     )

@@ -26,6 +26,7 @@ import msgspec
 
 from hived_client._version import __version__
 from hived_client.doors.files import accepts
+from hived_client.doors.origin import install_command
 from hived_client.doors.paths import Places, ensure_folder, places, unwritable
 from hived_client.doors.service import find_service, start_service
 from hived_client.doors.sync import Connection
@@ -262,7 +263,11 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _environment(where: Places) -> dict[str, str]:
     """Return an environment in which a daemon has exactly these places, whoever's they are."""
     environment = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER}
-    if places(environment) == where:
+    # What is relative would mean another folder there: the daemon lives in the root folder.
+    relative = [
+        name for name in ("HIVE_HOME", "HIVED_RUNTIME_DIR") if environment.get(name, "/")[:1] not in "/~"
+    ]
+    if not relative and places(environment) == where:
         return environment
     environment |= {
         "HIVE_HOME": where.home,
@@ -282,7 +287,7 @@ def _command() -> list[str]:
         return [sys.executable, "-P", "-m", "hived", "serve"]
     found = shutil.which("hived")
     if found is None:
-        raise StartFailed(fault("daemon.not_installed", python=sys.executable))
+        raise StartFailed(fault("daemon.not_installed", python=sys.executable, install=install_command()))
     return [found, "serve"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from hived_client.doors.paths import denied
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import fault
 
@@ -15,12 +16,15 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 def open_ours(path: str) -> tuple[int, os.stat_result]:
     """Open a file of ours; return its descriptor and what it is.
 
-    Raises FileNotFoundError, or ``Unavailable`` (``snapshot.foreign``) for one that is not ours.
+    Raises FileNotFoundError, or ``Unavailable``: ``runtime.unsafe`` for one that we may not read,
+    ``snapshot.foreign`` for one that is not ours.
     """
     try:
         fd = os.open(path, _FLAGS)
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise Unavailable(denied(path, error)) from error
     except OSError as error:
         raise foreign(path, error.strerror or "it cannot be read") from error
     found = os.fstat(fd)

@@ -16,6 +16,7 @@ import msgspec
 
 from hived_client.errors import Unavailable
 from hived_client.vocabulary.faults import Fault, fault, quoted
+from hived_client.vocabulary.homes import home_of
 
 CONTRACT = "v1"
 """Folder of the wire contract: a contract that an old client could not parse gets another one."""
@@ -91,12 +92,10 @@ def places(environment: Mapping[str, str] | None = None) -> Places:
     home = os.path.abspath(os.path.expanduser(env["HIVE_HOME"])) if env.get("HIVE_HOME") else own_home
     name = "hived" if home == own_home else f"hived-{short_hash(home)}"
     runtime = _runtime(env, home, name)
-    return Places(
-        home=home,
-        runtime=runtime,
-        state=f"{_state_root(env)}/{name}",
-        socket=socket_path(runtime),
-    )
+    state = f"{_state_root(env)}/{name}"
+    for path, variable in ((home, "HIVE_HOME"), (runtime, "HIVED_RUNTIME_DIR"), (state, "XDG_STATE_HOME")):
+        _check_text(path, variable)
+    return Places(home=home, runtime=runtime, state=state, socket=socket_path(runtime))
 
 
 def candidates(environment: Mapping[str, str] | None = None) -> list[Places]:
@@ -131,7 +130,7 @@ def check_folder(path: str) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Unavailable(fault("runtime.unsafe", path=path, why=_why(error))) from error
+        raise Unavailable(denied(path, error)) from error
     if not stat.S_ISDIR(found.st_mode):
         raise Unavailable(fault("runtime.unsafe", path=path, why="it is not a folder"))
     if found.st_uid != os.getuid():
@@ -165,7 +164,24 @@ def unwritable(path: str, error: OSError) -> Fault:
     """Say why something could not be written: a disk without room is its own fault, with its own cure."""
     if is_full(error):
         return fault("disk.full", path=path)
-    return fault("runtime.unwritable", path=path, why=_why(error))
+    return fault("runtime.unwritable", path=path, why=_why(error), folder=nearest(path))
+
+
+def denied(path: str, error: OSError) -> Fault:
+    """Say why something may not be looked at: what lies in a folder of ours was left by a hived of root's."""
+    outermost, above = path, os.path.dirname(path)
+    while not _belongs_to_us(above) and above != outermost:
+        outermost, above = above, os.path.dirname(above)
+    is_left = above != outermost and os.path.lexists(outermost) and not _belongs_to_us(outermost)
+    mend = f"sudo chown -R {os.getuid()} {quoted(outermost)}" if is_left else None
+    return fault("runtime.unsafe", path=path, why=_why(error), mend=mend, folder=nearest(path))
+
+
+def nearest(path: str) -> str:
+    """Return a path, or what is above it and can be seen."""
+    while not os.path.lexists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
 
 
 def is_full(error: OSError) -> bool:
@@ -181,10 +197,22 @@ def short_hash(text: str) -> str:
 
 
 def _own_home(env: Mapping[str, str]) -> str:
-    home = env.get("HOME") or os.path.expanduser("~")
+    home = home_of(env)
     if not home.startswith("/"):
-        raise Unavailable(fault("runtime.unsafe", path=home, why="HOME is not set, and the user has none"))
+        why = "HOME is no absolute path" if env.get("HOME") else "HOME is not set, and the user has none"
+        raise Unavailable(fault("runtime.unsafe", path=home, why=why, mend="export HOME=/home/USER"))
     return os.path.abspath(f"{home}/.hive")
+
+
+def _check_text(path: str, variable: str) -> None:
+    """Raise ``Unavailable`` for a path that can be told to nobody: all messages and files are UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "replace").decode()
+        mend = f"export {variable}=/path/in/UTF-8"
+        problem = fault("runtime.unsafe", path=shown, why="its name is no UTF-8", mend=mend)
+        raise Unavailable(problem) from error
 
 
 def _state_root(env: Mapping[str, str]) -> str:
@@ -200,6 +228,13 @@ def _runtime(env: Mapping[str, str], home: str, name: str) -> str:
         if root.startswith("/") and _is_ours(root):
             return f"{root.rstrip('/')}/{name}"
     return f"{home}/run"
+
+
+def _belongs_to_us(path: str) -> bool:
+    try:
+        return os.lstat(path).st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _is_ours(path: str) -> bool:

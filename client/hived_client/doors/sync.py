@@ -38,7 +38,7 @@ from hived_client.vocabulary.requests import RequestCounts
 from hived_client.vocabulary.world import Change
 
 CALL_TIMEOUT = 5.0
-"""Seconds that a call may take where the caller gives no number."""
+"""Seconds that a call may take where the caller gives no number, and the greeting before a longer one."""
 
 LOOK_TIMEOUT = 25.0
 """Seconds for a look at the machine: all its probes have ten together, and measuring comes on top."""
@@ -100,7 +100,12 @@ class Connection:
         return read_result(last, shape)
 
     def stream(self, method: str, params: msgspec.Struct, timeout: float) -> Iterator[Reply]:
-        """Ask, and yield every message about it; the last one has a result or a fault."""
+        """Ask, and yield every message about it; the last one has a result or a fault.
+
+        What may take minutes is waited for only where somebody has said hello.
+        """
+        if timeout > CALL_TIMEOUT and self.welcome is None:
+            self.greet(CALL_TIMEOUT)
         deadline = time.monotonic() + timeout
         number, data = self._session.request(method, params)
         try:

@@ -16,7 +16,7 @@ import msgspec
 from hived_client._version import __version__
 from hived_client.errors import HivedError, Refused, Unavailable
 from hived_client.resolution import Question
-from hived_client.vocabulary.faults import Fault, fault
+from hived_client.vocabulary.faults import Fault, fault, wrong_start
 from hived_client.vocabulary.kinds import LLAMACPP, kind_of_prefix
 from hived_client.vocabulary.world import Change
 
@@ -205,9 +205,18 @@ def read_welcome(body: bytes) -> Welcome:
     else:
         if PROTOCOL_MIN <= welcome.use <= PROTOCOL_MAX:
             return welcome
-        use = welcome.use
+        from hived_client.doors.origin import install_command  # only where it is to be told
+
+        use, mend = welcome.use, install_command(upgrade=True)
         raise Unavailable(
-            fault("protocol.unsupported", version=welcome.version, min=use, max=use, ours=PROTOCOL_MAX)
+            fault(
+                "protocol.unsupported",
+                version=welcome.version,
+                min=use,
+                max=use,
+                ours=PROTOCOL_MAX,
+                upgrade=mend,
+            )
         )
     try:
         refusal = msgspec.msgpack.decode(body, type=Reply)
@@ -253,9 +262,17 @@ def model_or_path(provider: str, model: str | None) -> str | None:
     """Return what names a model to the daemon, whose folder is another: a path is made absolute.
 
     llama.cpp's are files; of the others one that is there, or is written as a path, is a path, and else it
-    is a name that the server knows.
+    is a name that the server knows. Raises ``Refused`` for what cannot be told.
     """
     if model is None:
         return None
     is_path = kind_of_prefix(provider) is LLAMACPP or model.endswith(".gguf") or model.startswith((".", "/"))
-    return os.path.abspath(model) if is_path or os.path.exists(model) else model
+    try:
+        found = os.path.abspath(model) if is_path or os.path.exists(model) else model
+        found.encode()
+    except FileNotFoundError as error:
+        raise Refused(fault("start.no_file", path=model, directory=".")) from error  # nor a folder to be in
+    except UnicodeEncodeError as error:
+        shown = model.encode("utf-8", "replace").decode()
+        raise Refused(wrong_start(f"the name {shown} is no UTF-8")) from error
+    return found

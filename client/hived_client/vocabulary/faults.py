@@ -263,7 +263,7 @@ CATALOGUE: dict[str, Row] = {
     "call.rejected": Row("{title} at {url} rejected the call: {why}.", ("hived status",)),
     "call.failed": Row("{title} at {url} failed at the call: {why}.", ("hived status",)),
     "call.no_litellm": Row(
-        "LiteLLM, which is to call {model!r}, cannot be used: {why}.", ("pip install 'hived-local[agent]'",)
+        "LiteLLM, which is to call {model!r}, cannot be used: {why}.", ("pip install 'litellm>=1.81' mcp",)
     ),
     "call.astray": Row(
         "LiteLLM wanted to take the call of the local model {model!r} to {other}, and was kept from it.",
@@ -276,7 +276,7 @@ CATALOGUE: dict[str, Row] = {
         "The call of {model!r} failed: {why}.", ("env | grep -iE 'litellm|api_base|base_url'",)
     ),
     # An agent
-    "agent.missing": Row("There is no agent in {path}.", ("ls {path}",)),
+    "agent.missing": Row("There is no agent in {path}.", ("ls {folder}", "ls {path}")),
     "agent.unreadable": Row("The agent's {path} cannot be used: {why}.", ("less {path}",)),
     "agent.needs_hive": Row(
         "{path} needs Hive: {what} does not run here.", ("git clone https://github.com/aden-hive/hive",)
@@ -366,7 +366,7 @@ CATALOGUE: dict[str, Row] = {
     "daemon.not_running": Row("hived is not running.", ("hived serve",)),
     "daemon.unresponsive": Row("hived does not answer ({why}).", ("hived doctor",), retryable=True),
     "daemon.not_installed": Row(
-        "hived is not installed for this Python ({python}).", ("pip install hived-local",)
+        "hived is not installed for this Python ({python}).", ("{install}", "pip install PATH/TO/HIVED")
     ),
     "daemon.start_failed": Row("hived could not start: {why}.", ("hived serve",)),
     "daemon.already_running": Row("hived is already running (pid {pid}).", ("hived status",)),
@@ -392,11 +392,11 @@ CATALOGUE: dict[str, Row] = {
     # The doors
     "protocol.unsupported": Row(
         "hived {version} speaks protocol {min} to {max}, and this client speaks {ours}.",
-        ("pip install --upgrade hived-local",),
+        ("{upgrade}", "pip install --upgrade PATH/TO/HIVED"),
     ),
     "protocol.broken": Row("The connection to hived broke: {why}.", ("hived status",), retryable=True),
-    "method.unknown": Row("hived knows no method {method!r}.", ("pip install --upgrade hived-local",)),
-    "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("hived --help",)),
+    "method.unknown": Row("hived knows no method {method!r}.", ("pip install --upgrade PATH/TO/HIVED",)),
+    "params.invalid": Row("The parameters of {method!r} are wrong: {why}.", ("{usage}", "hived --help")),
     "internal": Row(
         "hived made a mistake in {method!r}; the log has the trace.",
         ("hived logs",),
@@ -408,8 +408,8 @@ CATALOGUE: dict[str, Row] = {
         ("{mend}", "hived resolve {endpoint}/{model} --fresh --timeout 10", "hived status"),
         retryable=True,
     ),
-    "runtime.unsafe": Row("{path} cannot be trusted: {why}.", ("{mend}", "ls -ld {path}")),
-    "runtime.unwritable": Row("{path} cannot be written: {why}.", ("ls -ld {path}",)),
+    "runtime.unsafe": Row("{path} cannot be trusted: {why}.", ("{mend}", "ls -ld {folder}", "ls -ld {path}")),
+    "runtime.unwritable": Row("{path} cannot be written: {why}.", ("ls -ld {folder}", "ls -ld {path}")),
     "disk.full": Row(
         "There is no room left on the disk of {path}, so hived cannot write there.",
         ("df -h {path}",),
@@ -522,6 +522,11 @@ def configuration_file() -> str:
 
     home = os.environ.get("HIVE_HOME")
     return quoted(f"{home.rstrip('/')}/configuration.json") if home else "~/.hive/configuration.json"
+
+
+def wrong_start(why: str) -> Fault:
+    """Return the fault of a start that is asked for in a way that means nothing."""
+    return fault("params.invalid", method="start", why=why, usage="hived start --help")
 
 
 def system() -> str:

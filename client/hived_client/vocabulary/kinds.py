@@ -79,7 +79,7 @@ LLAMACPP = ProviderKind(
     take_port=("start", "load"),
     load="llama-server --model FILE.gguf --ctx-size {asked}",
     start_model="hived start llamacpp --model {file}",
-    install="pip install 'hived-local[llamacpp]'",
+    install="pip install xllamacpp",
 )
 OLLAMA = ProviderKind(
     name="ollama",

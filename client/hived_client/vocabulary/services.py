@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Literal
 
+from hived_client.vocabulary.homes import home_of
+
 AGENT = "dev.hive.hived"
 """Label of the launchd agent, and the name of its template."""
 
@@ -36,17 +38,16 @@ def agent_label(name: str) -> str:
 
 def own_unit_folders(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the folders in which systemd looks for a user's own units (systemd.unit(5)), the first first."""
-    home = environment.get("HOME", "")
     given = environment.get("XDG_CONFIG_HOME", "")
     first = (f"{given.rstrip('/')}/systemd/user",) if given.startswith("/") else ()
-    return tuple(dict.fromkeys((*first, f"{home}/.config/systemd/user")))
+    return tuple(dict.fromkeys((*first, f"{home_of(environment)}/.config/systemd/user")))
 
 
 def unit_folders(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return every folder that may hold a user unit: the user's own, and those of packages."""
     return (
         *own_unit_folders(environment),
-        f"{environment.get('HOME', '')}/.local/share/systemd/user",
+        f"{home_of(environment)}/.local/share/systemd/user",
         "/etc/systemd/user",
         "/usr/local/lib/systemd/user",
         "/usr/lib/systemd/user",
@@ -57,7 +58,7 @@ def unit_folders(environment: Mapping[str, str]) -> tuple[str, ...]:
 def service_files(name: str, environment: Mapping[str, str], supervision: Supervision) -> tuple[str, ...]:
     """Return where the file of a service may lie, the first that is there counts."""
     if supervision == "launchd":
-        return (f"{environment.get('HOME', '')}/Library/LaunchAgents/{agent_label(name)}.plist",)
+        return (f"{home_of(environment)}/Library/LaunchAgents/{agent_label(name)}.plist",)
     return tuple(f"{folder}/{unit_name(name)}" for folder in unit_folders(environment))
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from hived.cli.doctor.findings import Finding, fail, of_fault, ok, warn
+from hived.cli.doctor.service import INSTALL, MANAGED, over
 from hived.cli.rendering import duration
+from hived.daemon.code import own_code
 from hived.machine.processes import is_stopped
 from hived_client.doors.files import Known
 from hived_client.doors.sync import Client
@@ -38,6 +40,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     is_stopped: bool = False
     """Whether somebody holds its process."""
     statistics: dict[str, Any] | None = None
+    has_our_code: bool = True
+    """Whether it began with the very files that this program has now."""
     descriptors: tuple[int, int] | None = None
     """Descriptors that it has open, and how many it may have."""
 
@@ -60,7 +64,8 @@ def read_daemon(known: Known) -> Answers:
         statistics = None
     finally:
         client.close()
-    return msgspec.structs.replace(seen, hello=hello, statistics=statistics)
+    has_our_code = statistics is None or statistics.get("code") == own_code()
+    return msgspec.structs.replace(seen, hello=hello, statistics=statistics, has_our_code=has_our_code)
 
 
 def check_daemon(known: Known, answers: Answers, version: str, start: str = "hived serve") -> list[Finding]:
@@ -73,7 +78,7 @@ def check_daemon(known: Known, answers: Answers, version: str, start: str = "hiv
     else:
         found = [_alive(known.world.daemon, answers), *(of_fault(each, "warn") for each in known.notes)]
     if not known.notes:
-        found.append(ok("hived.version", f"this program has version {version}"))
+        found.append(_version(known, answers, version))
     if known.problem is not None:
         found.append(of_fault(known.problem, "fail" if known.verdict in RUNS else "warn"))
     if known.verdict in RUNS:
@@ -89,7 +94,9 @@ def _alive(daemon: Daemon | None, answers: Answers) -> Finding:
         return fail("hived.stopped", said, f"kill -CONT {daemon.pid}")
     if answers.hello is None:
         problem = answers.problem or fault("daemon.unresponsive", why="it gave no greeting")
-        restart = f"kill {daemon.pid} && sleep 1 && hived serve" if daemon is not None else problem.hint
+        restart = problem.hint
+        if daemon is not None:
+            restart = over(daemon.pid, is_managed=daemon.managed_by in MANAGED)
         return msgspec.structs.replace(of_fault(problem, "fail"), fix=restart)
     said = "it runs"
     if daemon is not None:
@@ -100,6 +107,15 @@ def _alive(daemon: Daemon | None, answers: Answers) -> Finding:
     if answers.hello > PROMPT:
         return warn("hived.hello", f"{said}; its hello took {duration(answers.hello)}", "hived logs")
     return ok("hived.hello", f"{said} and says hello in {duration(answers.hello)}", brief=True)
+
+
+def _version(known: Known, answers: Answers, version: str) -> Finding:
+    daemon = known.world.daemon
+    if answers.has_our_code or daemon is None or known.verdict not in RUNS:
+        return ok("hived.version", f"this program has version {version}")
+    mend = INSTALL if daemon.managed_by in MANAGED else f"kill {daemon.pid} && sleep 1 && hived serve"
+    said = f"it runs other code than this program has, although both are version {version}"
+    return warn("hived.version", said, mend)
 
 
 def _complaints(daemon: Daemon | None) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from typing import Literal
@@ -10,10 +11,11 @@ from typing import Literal
 import msgspec
 
 from hived.cli.doctor.findings import Finding, fail, note, ok, warn
+from hived.cli.doctor.service import over
 from hived.machine.owners import Owner, holder_of_lock, is_hived, owner_of_process, user_name
 from hived.machine.processes import words_of
 from hived_client.doors.files import accepts
-from hived_client.doors.paths import SUN_PATH, Places, candidates
+from hived_client.doors.paths import SUN_PATH, Places, candidates, nearest
 from hived_client.vocabulary.faults import quoted
 
 Origin = Literal["HIVED_RUNTIME_DIR", "XDG_RUNTIME_DIR", "/run/user", "the home", "the breadcrumb"]
@@ -90,7 +92,11 @@ def look_at(path: str) -> Folder:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return Folder(path=path, is_there=False, can_be_made=os.access(_above(path), os.W_OK | os.X_OK))
+        return Folder(
+            path=path,
+            is_there=False,
+            can_be_made=os.access(nearest(path), os.W_OK | os.X_OK),
+        )
     except OSError as error:
         return Folder(path=path, is_there=False, why=error.strerror or type(error).__name__)
     return Folder(
@@ -181,7 +187,7 @@ def _safe(folder: Folder, facts: FilesFacts) -> Finding:
     if folder.why:
         return fail("files.unreadable", f"{path} cannot be looked at: {folder.why}", shows)
     if not folder.is_there:
-        return fail("files.missing", f"{path} cannot be made", f"ls -ld {quoted(_above(path))}")
+        return fail("files.missing", f"{path} cannot be made", f"ls -ld {quoted(nearest(path))}")
     if not folder.is_folder:
         return fail("files.no_folder", f"{path} is not a folder", shows)
     if folder.uid != facts.uid:
@@ -222,14 +228,8 @@ def _lock(facts: FilesFacts) -> Iterator[Finding]:
         yield fail("files.lock", said, f"ps -fp {holder.pid}")
     elif not facts.accepts:
         said = f"{holder.words} holds the lock and does not listen: it begins, ends or hangs"
-        yield warn("files.lock", said, f"kill {holder.pid} && sleep 1 && hived serve")
+        is_managed = re.fullmatch(r"user unit hived[0-9a-f-]*\.service", holder.unit) is not None
+        mend = over(holder.pid, is_managed=is_managed) if holder.pid is not None else "hived doctor"
+        yield warn("files.lock", said, mend)
     else:
         yield ok("files.lock", f"{holder.words} holds the lock")
-
-
-def _above(path: str) -> str:
-    """Return the nearest folder above a path that is there."""
-    above = os.path.dirname(path)
-    while not os.path.lexists(above) and os.path.dirname(above) != above:
-        above = os.path.dirname(above)
-    return above

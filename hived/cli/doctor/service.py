@@ -146,10 +146,16 @@ def check_variables(
     names = [name for name, url in ours.items() if theirs.get(name) != url]
     names += [name for name in sorted(keys) if here.get(name) and there.get(name) != here[name]]
     how = {name: "with another" if there.get(name) else "without it" for name in names}
-    return [
+    found = [
         warn("service.variables", f"{name} is set for you, and hived was started {how[name]}", mend)
         for name in names
     ]
+    found += [
+        note("service.variables", f"{name} is not set for you, and hived was started with it", mend)
+        for name in theirs
+        if not here.get(name)
+    ]
+    return found
 
 
 def start_of(facts: object) -> str:
@@ -163,6 +169,11 @@ def again(daemon: Daemon | None) -> str:
     if daemon is None or daemon.managed_by in MANAGED:
         return f"{INSTALL} --with-environment"
     return f"kill {daemon.pid} && sleep 1 && hived serve"
+
+
+def over(pid: int, *, is_managed: bool) -> str:
+    """Return the command that has a new daemon in the place of one that hangs, and may heed no SIGTERM."""
+    return "hived service restart" if is_managed else f"kill -9 {pid} && sleep 1 && hived serve"
 
 
 def version_of(interpreter: str) -> str | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hived.cli.running import YES, shown, shown_json
+from hived.cli.running import YES, number, shown, shown_json
 
 if TYPE_CHECKING:
     from hived.cli.logs.sources import Source
@@ -32,9 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     name.complete = _COMPLETE  # type: ignore[attr-defined]
     parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     parser.add_argument(
-        "-n", "--lines", type=_count, default=50, metavar="N", help="how many of the last lines; default: 50"
+        "-n",
+        "--lines",
+        type=number(0, 1_000_000),
+        default=50,
+        metavar="N",
+        help="how many of the last lines; default: 50",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.set_defaults(json_lines=True)
     parser.add_argument("--list", action="store_true", help="print the names that there are logs of")
 
 
@@ -69,10 +75,3 @@ def show(source: Source, options: argparse.Namespace, masked: Callable[[str], st
             print(shown_json(msgspec.json.encode(harmless).decode()), flush=options.follow)
         else:
             print("\n".join(lines_of(harmless)), flush=options.follow)
-
-
-def _count(word: str) -> int:
-    number = int(word)
-    if not 0 <= number <= 1_000_000:
-        raise ValueError(word)
-    return number

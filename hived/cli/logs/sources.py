@@ -19,7 +19,7 @@ from hived_client.doors.files import Known
 from hived_client.doors.paths import Places
 from hived_client.doors.service import find_service
 from hived_client.errors import NotReady
-from hived_client.vocabulary.faults import Value, fault
+from hived_client.vocabulary.faults import Value, fault, quoted
 from hived_client.vocabulary.kinds import kind_of_prefix
 from hived_client.vocabulary.world import Endpoint
 
@@ -148,7 +148,10 @@ def _no_log_of(name: str, endpoint: Endpoint | None, known: Known) -> NotReady:
         unit = endpoint.installation.owner
     level, separator, short = unit.partition(" unit ")
     if separator:
-        why, mend = f"{unit} runs it", f"journalctl {'--user ' if level == 'user' else ''}-u {short} -e"
+        why, mend = (
+            f"{unit} runs it",
+            f"journalctl {'--user ' if level == 'user' else ''}-u {quoted(short)} -e",
+        )
     elif endpoint.provider == "lm_studio":
         mend = "lms log stream"
     return _none(name, why, mend)

@@ -28,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     taking.add_argument(
         "--with-environment",
         action="store_true",
-        help="install: write the variables of this shell that matter into a file for the service alone",
+        help="install: write the variables of this shell that matter, and no others, into a file for the "
+        "service alone",
     )
     taking.add_argument(
         "--without-environment", action="store_true", help="install: remove that file, and ask nothing"

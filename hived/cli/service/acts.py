@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
 from hived.cli.running import sentence
 from hived.cli.service.here import Here
 from hived.cli.service.variables import consented
+from hived.daemon.code import own_code
 from hived.service.files import remove_file
 from hived.service.installing import plan, remove, write
 from hived.service.stamp import drift
-from hived_client._version import __version__
 from hived_client.doors.launch import wait_gone
 from hived_client.doors.paths import ensure_folder
 from hived_client.doors.sync import Client
@@ -50,11 +51,14 @@ def act(here: Here, options: argparse.Namespace) -> Outcome:
 
 def _install(here: Here, options: argparse.Namespace) -> Outcome:
     here.require_manager()
-    wanted = plan(here.manager, here.order, consented(here, options))
+    variables = consented(here, options)
+    wanted = plan(here.manager, here.order, variables)
     said: list[str] = []
     _make_way(here, said)
-    changed = _without_environment(here) if options.without_environment else ()
-    changed = (*changed, *write(here.manager, wanted))
+    changed = _dropped(here, variables) if variables is not None else ()
+    if options.without_environment or variables == {}:
+        changed += _without_environment(here)
+    changed += write(here.manager, wanted)
     said += changed
     state = here.manager.state()
     if not state.enabled:
@@ -63,7 +67,7 @@ def _install(here: Here, options: argparse.Namespace) -> Outcome:
     if not state.is_active:
         here.manager.start()
         said.append(f"{here.manager.shown} was started")
-    elif changed or _is_other_version(here):
+    elif changed or _runs_other_code(here):
         here.manager.restart()
         said.append(f"{here.manager.shown} was started again")
     greeting = here.wait_ready(options.timeout)
@@ -72,10 +76,13 @@ def _install(here: Here, options: argparse.Namespace) -> Outcome:
     return _outcome(here, "install", said, greeting)
 
 
-def _is_other_version(here: Here) -> bool:
-    """Tell whether old code runs on in a daemon whose file has been brought up to date already."""
-    greeting = here.greeting()
-    return greeting is not None and greeting.version != __version__
+def _runs_other_code(here: Here) -> bool:
+    """Tell whether old code runs on in a daemon whose file is up to date: it was replaced in its place."""
+    try:
+        with Client(here.where) as client:
+            return client.statistics(timeout=1.0).get("code") != own_code()
+    except HivedError:
+        return False
 
 
 def _uninstall(here: Here, options: argparse.Namespace) -> Outcome:
@@ -127,6 +134,12 @@ def _runs_on(here: Here) -> tuple[str, ...]:
         return ()
     names = ", ".join(map(str, started))
     return (f"what hived started runs on: {names}",) if names else ()
+
+
+def _dropped(here: Here, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which variables the service will have no longer."""
+    names = [name for name in here.taken_over if name not in variables]
+    return tuple(f"{name} is not set here, and no longer for the service" for name in names)
 
 
 def _without_environment(here: Here) -> tuple[str, ...]:

@@ -9,10 +9,13 @@ from hived.cli.service.here import Here
 
 
 def consented(here: Here, options: argparse.Namespace) -> dict[str, str] | None:
-    """Return the variables that are to be taken over, asking where there is somebody to ask."""
+    """Return all variables that the service is to have, asking where there is somebody to ask.
+
+    ``None``: those that it has.
+    """
     missing = {name for name, value in here.variables.items() if here.taken_over.get(name) != value}
     if options.with_environment:
-        return {**here.taken_over, **here.variables}
+        return dict(here.variables)  # and no others: what is set here no longer is not to be set there
     if not missing or options.without_environment:
         return None
     if options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):

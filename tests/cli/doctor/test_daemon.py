@@ -57,6 +57,7 @@ CASES: list[tuple[str, Known, Answers, list[str]]] = [
         WELL,
         ["warn daemon.other_version"],
     ),
+    ("the code of before an upgrade", KNOWN, answers(has_our_code=False), ["warn hived.version"]),
     (
         "a snapshot that is not ours",
         known(world=World(generation=0), problem=fault("snapshot.foreign", path="/r/v1/snapshot", why="x")),
@@ -91,6 +92,20 @@ CASES: list[tuple[str, Known, Answers, list[str]]] = [
 
 
 @pytest.mark.parametrize(
+    ("managed_by", "mend"),
+    [
+        ("systemd", "hived service restart"),
+        ("launchd", "hived service restart"),
+        ("client", "kill -9 7 && sleep 1 && hived serve"),
+        ("foreground", "kill -9 7 && sleep 1 && hived serve"),
+    ],
+)
+def test_one_that_hangs_is_replaced_by_whoever_looks_after_it(managed_by: str, mend: str) -> None:
+    found = check_daemon(known(world=other_daemon(managed_by=managed_by)), answers(hello=None), "1.0")
+    assert only(found, "daemon.unresponsive").fix == mend
+
+
+@pytest.mark.parametrize(
     ("state", "answered", "expected"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
 )
 def test_each_daemon_is_judged(state: Known, answered: Answers, expected: list[str]) -> None:
@@ -102,8 +117,3 @@ def test_each_daemon_is_judged(state: Known, answered: Answers, expected: list[s
 def test_one_that_is_held_is_told_how_to_go_on() -> None:
     found = only(check_daemon(KNOWN, Answers(is_stopped=True), "1.0"), "hived.stopped")
     assert found.fix == "kill -CONT 7"
-
-
-def test_the_fix_of_one_that_hangs_names_its_process() -> None:
-    found = only(check_daemon(known(verdict="stale"), Answers(problem=SILENT), "1.0"), "daemon.unresponsive")
-    assert found.fix == "kill 7 && sleep 1 && hived serve"

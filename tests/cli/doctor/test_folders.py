@@ -81,6 +81,19 @@ def test_each_machine_is_judged(read: FilesFacts, expected: list[str]) -> None:
     assert all(each.fix for each in findings if each.level in ("warn", "fail"))
 
 
+@pytest.mark.parametrize(
+    ("unit", "mend"),
+    [
+        ("user unit hived.service", "hived service restart"),
+        ("user unit hived-00c0ffee.service", "hived service restart"),
+        ("user unit app-terminal.scope", "kill -9 5 && sleep 1 && hived serve"),
+    ],
+)
+def test_one_that_does_not_listen_is_replaced_by_whoever_looks_after_it(unit: str, mend: str) -> None:
+    lock = Lock(is_there=True, holder=msgspec.structs.replace(HIVED, unit=unit), is_hived=True)
+    assert only(check_files(facts(lock=lock, accepts=False)), "files.lock").fix == mend
+
+
 def test_every_candidate_is_told_with_why_it_is_not_used() -> None:
     gone = Folder(path="/run/user/9", is_there=False)
     other = Candidate(origin="/run/user", runtime="/run/user/9/hived", root=gone, is_used=False)

@@ -221,6 +221,12 @@ def test_a_variable_that_the_daemon_lacks_is_told_by_its_name_alone() -> None:
     assert check_variables(here, here, frozenset({"LAB_KEY"}), "mend") == []
 
 
+def test_an_address_that_only_the_daemon_has_is_told() -> None:
+    (found,) = check_variables({}, {"OLLAMA_HOST": "old-box"}, frozenset(), "mend")
+    assert (found.level, found.fix) == ("note", "mend")
+    assert found.what == "OLLAMA_HOST is not set for you, and hived was started with it"
+
+
 def test_what_is_installed_is_told_in_full_only_where_it_matters() -> None:
     assert not only(check_service(WELL), "service.drift").brief
     assert only(check_service(WELL), "service.active").brief

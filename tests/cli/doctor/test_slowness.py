@@ -117,3 +117,9 @@ def test_a_whole_system_is_read_below_a_folder(tmp_path: Path) -> None:
 def test_a_cure_for_windows_is_a_command_that_can_be_pasted() -> None:
     findings = check_speed(World(generation=0), System(wsl="2"), "", ("/mnt/c/my models",))
     assert only(findings, "slow.wsl").fix == "mkdir -p ~/models && cp -r '/mnt/c/my models' ~/models/"
+
+
+def test_memory_is_told_as_it_is_on_the_box() -> None:
+    memory = Memory(total=32 << 30, available=16 << 30)
+    found = check_speed(World(generation=0), System(memory=memory), "", ())
+    assert only(found, "slow.memory").what.endswith("16 GiB of 32 GiB of memory available")

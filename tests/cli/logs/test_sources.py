@@ -93,7 +93,7 @@ def two_started(folder: Path) -> Known:
         provider="lm_studio",
         url="http://10.0.0.9:1",
         source="default",
-        installation=Installation(found=True, owner="user unit lms.service"),
+        installation=Installation(found=True, owner="user unit app-lm\\x2dstudio@autostart.service"),
     )
     return Known(
         world=World(generation=1, endpoints=(one, two, other)), verdict="stopped", age=None, places=places
@@ -133,7 +133,11 @@ def test_of_those_that_ended_the_last_one_is_meant(known: Known) -> None:
 
 
 REFUSED: list[tuple[str, str, str]] = [
-    ("lm_studio", "user unit lms.service runs it", "journalctl --user -u lms.service -e"),
+    (
+        "lm_studio",
+        "autostart.service runs it",
+        "journalctl --user -u 'app-lm\\x2dstudio@autostart.service' -e",
+    ),
     ("nobody", "started no server of that name", "hived logs --list"),
     ("../../secret", "started no server of that name", "hived logs --list"),
     ("x.txt", "started no server of that name", "hived logs --list"),

@@ -118,7 +118,8 @@ def test_an_agent_in_python_needs_hive(tmp_path: Path) -> None:
 
 def test_an_empty_folder_and_none_at_all(tmp_path: Path) -> None:
     assert refused(tmp_path).code == "agent.missing"
-    assert refused(tmp_path / "no").code == "agent.unreadable"
+    no = refused(tmp_path / "no").fault
+    assert (no.code, no.hint) == ("agent.missing", f"ls {tmp_path}")
 
 
 @pytest.mark.parametrize(

@@ -373,7 +373,7 @@ async def test_without_litellm_a_call_says_so_at_once(monkeypatch: pytest.Monkey
         with pytest.raises(CallFailed) as failed:
             await complete(what, HELLO, told)
         assert failed.value.code == "call.no_litellm"
-        assert failed.value.hint == "pip install 'hived-local[agent]'"
+        assert failed.value.hint == "pip install 'litellm>=1.81' mcp"
     assert "litellm" not in [each.name for each in threading.enumerate()]
 
 
