@@ -109,7 +109,7 @@ def test_no_answer_is_longer_than_the_context() -> None:
 WINDOWS = [
     # provider, native, loaded, configured -> hint or no warning
     ("llamacpp", None, 4096, 32_768, "llama-server --model FILE.gguf --ctx-size 32768"),
-    ("vllm", None, 4096, 32_768, "vllm serve x --max-model-len 32768"),
+    ("vllm", None, 4096, 32_768, "vllm serve x --max-model-len 32768 --port 8080"),
     ("lm_studio", 16_384, 4096, 32_768, "lms load x --context-length 16384"),
     ("vllm", 4096, 4096, 32_768, "hived status"),
     ("ollama", None, 4096, 32_768, "hived resolve lab/x --context 32768"),
@@ -152,7 +152,7 @@ STARTS: list[tuple[str, Model, str]] = [
     ("llamacpp", FILE, "hived start llamacpp --model '/models/my x.gguf'"),
     ("llamacpp", Model(name="x"), "hived start llamacpp --model FILE.gguf"),
     ("vllm", Model(name="x"), "vllm serve x --host 127.0.0.1 --port 8080"),
-    ("lm_studio", Model(name="x"), "lms server start"),
+    ("lm_studio", Model(name="x"), "lms server start --port 8080"),
 ]
 
 
@@ -199,7 +199,7 @@ def test_a_part_on_the_processor_is_told(offload: float | None, share: str | Non
 def test_a_model_without_tools_comes_with_the_command_that_gives_them() -> None:
     lacking = Model(name="org/x", capabilities=("completion",))
     hint = no(world(endpoint("lab", "vllm", lacking)), "lab/org/x", needs=("tools",)).fault.hint
-    assert hint == "vllm serve org/x --enable-auto-tool-choice --tool-call-parser hermes"
+    assert hint == "vllm serve org/x --enable-auto-tool-choice --tool-call-parser hermes --port 8080"
     assert (
         no(world(endpoint("lab", "vllm", lacking)), "lab/org/x", needs=("vision",)).fault.hint
         == "hived status"
