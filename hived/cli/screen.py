@@ -115,7 +115,7 @@ def _servers(
         if endpoint.reason is not None and endpoint.source in GUESSED:
             yield cut(f"{'':{name_width}} {shown(endpoint.reason.message)}", width)
         yield from model_lines(groups[endpoint.name], widths, width, gone=known.verdict not in _RUNS)
-    yield from _not_found(world, name_width, width)
+    yield from _not_found(world, name_width, width, everything=everything)
 
 
 def _headline(known: Known, width: int) -> str:
@@ -201,9 +201,13 @@ def _whole(age: float) -> str:
     return duration(float(round(age))) if age >= 9.5 else f"{max(0, round(age))} s"
 
 
-def _not_found(world: World, column: int, width: int) -> Iterable[str]:
-    """Return a line for each provider that nobody asked for and that is not there, with what is on disk."""
+def _not_found(world: World, column: int, width: int, *, everything: bool) -> Iterable[str]:
+    """Return a line for each provider that nobody asked for and that is not there, with what is on disk.
+
+    Of one that is somewhere else, it is no news that it is not at its default port too.
+    """
     by_provider: dict[tuple[str, bool], list[Endpoint]] = {}
+    elsewhere = {each.provider for each in world.endpoints if not _is_absent_guess(each)}
     for endpoint in world.endpoints:
         if _is_absent_guess(endpoint):
             seen = endpoint.state != "unknown"
@@ -218,6 +222,8 @@ def _not_found(world: World, column: int, width: int) -> Iterable[str]:
         if why is not None:
             line = f"{padded(shown(provider), column)} {shown(why.message).removesuffix('.')}"
         models = [model for endpoint in absent for model in endpoint.models or ()]
+        if provider in elsewhere and why is None and not models and not everything:
+            continue
         yield with_models(line + ";", models, "on disk", width) if models else cut(line, width)
 
 
