@@ -78,7 +78,8 @@ def test_tools_at_vllm(shared: Shared) -> Fault:
     with Vllm(("mistral",)) as server:
         providers = {"vllm": at(server.url)}
         found = shared.warning("model.tools_unsure", providers, "vllm/mistral", needs=("tools",))
-        assert found.hint == "vllm serve mistral --enable-auto-tool-choice --tool-call-parser hermes"
+        serve = "vllm serve mistral --enable-auto-tool-choice --tool-call-parser hermes"
+        assert found.hint == f"{serve} --port {server.port}"
         return found
 
 

@@ -585,4 +585,4 @@ async def test_without_litellm_a_model_of_the_clouds_is_said_to_need_it(
         result = await run(worker(tmp_path / "w"), "anthropic/claude", environment)
     assert result.fault is not None
     assert result.fault.code == "call.no_litellm"
-    assert "hived-local[agent]" in result.fault.hint
+    assert result.fault.hint == "pip install 'litellm>=1.81' mcp"
