@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import hived
 import hived_client
 from hived_client.doors.paths import Places, places
+from hived_client.vocabulary.faults import system
 from tests.daemon.small_disk import NEW_MOUNTS
 
 # A suite that a script begins in the background is given an ignored SIGINT, and would hand it on to every
@@ -52,6 +53,14 @@ def _letters() -> None:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run an async test on both backends."""
     return str(request.param)
+
+
+@pytest.fixture
+def other_system() -> Iterator[None]:
+    """For a test that makes this system another one: which it is, is found out anew."""
+    system.cache_clear()
+    yield
+    system.cache_clear()
 
 
 @pytest.fixture

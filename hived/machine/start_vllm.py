@@ -32,6 +32,11 @@ _NEVER = _OURS + _SECRETS
 _UNSET = frozenset(("VLLM_SERVER_DEV_MODE", "VLLM_API_KEY"))
 """Variables that would open the server to more than calls, or close it to hived's clients."""
 
+_SHARE = "--gpu-memory-utilization"
+_SMALLER = (0.7, 0.4, 0.2)
+"""Shares of the GPU's memory to ask for where others have some of it; vLLM asks for 0.9 by itself."""
+_GREATEST = 0.97
+
 
 class VllmRecipe:
     """vLLM's server."""
@@ -105,14 +110,36 @@ class VllmRecipe:
 
 
 def _less_memory(why: str, wanted: Wanted) -> dict[str, object]:
-    """Return with what it may fit, in place of what was asked for."""
+    """Return with what it may fit, in place of what was asked for and did not."""
+    others, asked = _without_share(wanted.arguments)
     if "is less than desired" in why:
-        share = "0.7"
+        share = next((each for each in _SMALLER if asked is None or each < asked), None)
     elif "for the cache blocks" in why:
-        share = "0.97"
+        share = _GREATEST if asked is None or asked < _GREATEST else None
     else:
-        return {"context": 4096}
-    return {"arguments": (*wanted.arguments, "--gpu-memory-utilization", share)}  # vLLM takes the last
+        share = None
+    return {"context": 4096} if share is None else {"arguments": (*others, _SHARE, str(share))}
+
+
+def _without_share(arguments: tuple[str, ...]) -> tuple[tuple[str, ...], float | None]:
+    """Split off which share of the memory was asked for; of several vLLM takes the last."""
+    others: list[str] = []
+    asked = None
+    words = iter(arguments)
+    for word in words:
+        name, has_value, value = word.partition("=")
+        if name.replace("_", "-") == _SHARE:
+            asked = _number(value if has_value else next(words, ""))
+        else:
+            others.append(word)
+    return tuple(others), asked
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _greatest_context(why: str) -> int | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
 from hived_client.errors import HivedError, NotReady, Refused, StartFailed, Unavailable
+from hived_client.vocabulary import faults
 from hived_client.vocabulary.faults import CATALOGUE, COMMANDS, START_LLAMACPP, Value, fault, system
 
 SYSTEMS = ("linux", "darwin", "wsl")
 NUMBERS = frozenset({"age", "seconds"})
+
+T = TypeVar("T")
 
 
 def fields_of(*texts: str) -> frozenset[str]:
@@ -39,7 +44,7 @@ def hived_hints() -> Iterator[str]:
 
 
 @pytest.fixture(params=SYSTEMS)
-def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, other_system: None) -> str:
     monkeypatch.setattr(sys, "platform", "darwin" if request.param == "darwin" else "linux")
     if request.param == "wsl":
         monkeypatch.setenv("WSL_DISTRO_NAME", "Debian")
@@ -76,6 +81,29 @@ def test_every_row_renders_with_everything_known_on_every_system(on: str) -> Non
         for name in fields_of(CATALOGUE[code].message) - NUMBERS:
             assert f"<{name}>" in problem.message
         assert bool(problem.hint) == bool(hints(code))
+
+
+def test_a_fault_looks_at_this_system_once_and_for_the_configuration_only_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, other_system: None
+) -> None:
+    looked: list[str] = []
+
+    def counted(what: str, act: Callable[[], T]) -> Callable[[], T]:
+        def look() -> T:
+            looked.append(what)
+            return act()
+
+        return look
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "uname", counted("system", os.uname))
+    monkeypatch.setattr(faults, "configuration_file", counted("configuration", lambda: "/c.json"))
+    for _ in range(3):
+        assert fault("server.down", start="hived start vllm").hint == "hived start vllm"
+    assert looked == ["system"]
+    hint = fault("server.unreachable", endpoint="lab").hint
+    assert hint == "set providers.lab.api_base in /c.json"
+    assert looked == ["system", "configuration"]
 
 
 def test_what_is_none_is_unknown_and_neither_breaks_nor_is_printed() -> None:

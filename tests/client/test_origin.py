@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import sys
 import tomllib
 from pathlib import Path
@@ -57,6 +58,30 @@ def test_a_command_is_of_this_python_and_tells_no_password(monkeypatch: pytest.M
     assert install_command(upgrade=True) == (
         f"{python} -m pip install --upgrade 'hived-local @ git+https://x/h.git'"
     )
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        ("ssh://git@github.com/o/h.git", "ssh://git@github.com/o/h.git"),
+        ("ssh://git:secret@github.com/o/h.git", "ssh://git@github.com/o/h.git"),
+        ("ssh://h:22/o.git", "ssh://h:22/o.git"),
+        ("https://token@x/h@2.git", "https://x/h@2.git"),
+    ],
+)
+def test_a_login_is_told_only_where_it_is_no_secret(
+    origin: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came_from(GIT.replace("https://me:secret@x/h.git", origin), monkeypatch)
+    assert install_command().endswith(f" -m pip install 'hived-local @ git+{told}'")
+
+
+def test_where_no_pip_is_uv_installs(monkeypatch: pytest.MonkeyPatch) -> None:
+    came_from(None, monkeypatch)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    python = quoted(sys.executable)
+    assert install_command() == f"uv pip install --python {python} hived-local"
+    assert install_command(upgrade=True) == f"uv pip install --upgrade --python {python} hived-local"
 
 
 def test_what_was_never_installed_is_installed_from_its_clone(monkeypatch: pytest.MonkeyPatch) -> None:

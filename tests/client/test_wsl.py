@@ -32,7 +32,7 @@ def test_wsl_is_told_by_its_kernel(kernel: str, environment: Mapping[str, str], 
     assert wsl_of(kernel, environment) == version
 
 
-def test_a_service_in_wsl_gives_hints_for_wsl(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_in_wsl_gives_hints_for_wsl(monkeypatch: pytest.MonkeyPatch, other_system: None) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("WSL_DISTRO_NAME", raising=False)
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release="5.15.153.1-microsoft-standard-WSL2"))

@@ -72,7 +72,7 @@ def test_the_owner_is_named() -> None:
 
 @pytest.mark.parametrize(("platform", "hint"), [("linux", OLLAMA.install), ("darwin", "brew install ollama")])
 def test_what_is_not_installed_is_installed_as_its_system_has_it(
-    platform: str, hint: str, monkeypatch: pytest.MonkeyPatch
+    platform: str, hint: str, monkeypatch: pytest.MonkeyPatch, other_system: None
 ) -> None:
     monkeypatch.setattr("sys.platform", platform)
     found = why(installation=MISSING)

@@ -54,7 +54,9 @@ def test_in_a_container(tmp_path: Path, systemctl: FakeSystemctl) -> Fault:
 
 
 @provokes("service.no_systemd", "WSL, where systemd is not switched on")
-def test_in_wsl(tmp_path: Path, systemctl: FakeSystemctl, monkeypatch: pytest.MonkeyPatch) -> Fault:
+def test_in_wsl(
+    tmp_path: Path, systemctl: FakeSystemctl, monkeypatch: pytest.MonkeyPatch, other_system: None
+) -> Fault:
     monkeypatch.setenv("WSL_DISTRO_NAME", "Debian")
     release = tmp_path / "proc/sys/kernel/osrelease"
     release.parent.mkdir(parents=True)

@@ -229,6 +229,35 @@ def test_the_log_of_an_end_is_a_row_of_the_catalogue(log: str, code: str, why: s
     assert hint in found.hint
 
 
+@pytest.mark.parametrize(
+    ("log", "asked", "hint"),
+    [
+        (BLOCKS, ("--gpu-memory-utilization", "0.5"), "-- --gpu-memory-utilization 0.97"),
+        (BLOCKS, ("--gpu-memory-utilization", "0.97"), "--ctx-size 4096 -- --gpu-memory-utilization 0.97"),
+        (FULL, ("--gpu_memory_utilization=0.7", "--seed", "5"), "-- --seed 5 --gpu-memory-utilization 0.4"),
+        (
+            FULL,
+            ("--gpu-memory-utilization=0.9", "--gpu-memory-utilization"),
+            "-- --gpu-memory-utilization 0.7",
+        ),
+        (FULL, ("--gpu-memory-utilization", "0.1"), "--ctx-size 4096 -- --gpu-memory-utilization 0.1"),
+    ],
+)
+def test_a_share_of_the_memory_that_failed_is_not_told_again(
+    log: str, asked: tuple[str, ...], hint: str
+) -> None:
+    recipe = VllmRecipe()
+    launch = Launch(
+        argv=("vllm", "serve"),
+        environment={},
+        url="http://127.0.0.1:1",
+        model=MODEL,
+        wanted=Wanted(arguments=asked),
+    )
+    found = recipe.fault_of_end(launch, recipe.why_it_ended(in_engine(log), started=False), "/log")
+    assert found.hint == f"hived start vllm --model {MODEL} {hint}"
+
+
 def test_the_log_of_a_real_one_that_lost_its_engine_tells_so_although_it_ended_well() -> None:
     died = written("engine_died")
     assert VllmRecipe().broke_down(died)

@@ -34,8 +34,9 @@ LATER = 1.0
 WHY = 0.8
 """Seconds for finding out why a server broke off."""
 _GONE = frozenset({"server.down", "server.unreachable", "call.broken_off"})
-_PROXY = "proxy.hijacks"
-"""What is said of a program that lets a proxy have its calls, as we do not."""
+_NOT_OURS = frozenset({"proxy.hijacks", "context.unsure"})
+"""What is said of programs that let a proxy have their calls, as we do not; and of a context that somebody
+asks for: ours is only what the turn fills, and a server that is set to it may have less than by itself."""
 _NO_PROVIDER = frozenset({"provider.unknown", "model.unnamed"})
 """What is said of a model that no local server's name or prefix stands before: the cloud's, it seems."""
 Provider = Literal["auto", "litellm"]
@@ -171,7 +172,7 @@ class Calls:
                 await anyio.sleep(AGAIN)
                 continue
             for warning in target.warnings:
-                if warning.code != _PROXY:
+                if warning.code not in _NOT_OURS:
                     self._note(warning)
             return target
 

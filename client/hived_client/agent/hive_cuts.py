@@ -40,7 +40,8 @@ class Cuts:
     def heard(self, target: Target, request: Request, counted: object) -> None:
         """Take in how many tokens of a prompt a server ``counted``; ``target`` has the context of the call.
 
-        What cannot be measured (messages that are objects of some library's) is passed over.
+        What cannot be measured is passed over: messages may be objects of some library's, which raise what
+        they will, and the answer is there already.
         """
         if not isinstance(counted, int):
             return
@@ -48,7 +49,7 @@ class Cuts:
             meter = self._meter(target, request)
             sent = meter.prompt(request)
             is_cut = meter.learn(request, counted, target.context)
-        except (TypeError, ValueError, RecursionError):
+        except Exception:  # noqa: BLE001 - whatever such a message raises
             return
         which = target.endpoint, target.name
         if is_cut and which not in self._told:

@@ -1,10 +1,25 @@
-"""What a run reads of Hive's configuration itself, since it has to be known without a daemon, too."""
+"""What a run reads of Hive's configuration itself, since it has to be known without a daemon, too.
+
+An event loop waits for it meanwhile: a pipe is not opened, and of megabytes only one section is decoded.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import msgspec
+
+from hived_client.doors.regular import open_regular
+
+MOST_BYTES = 16 * 1024 * 1024
+"""A configuration that is longer than this is not read, as hived itself does not."""
+
+_Section = TypeVar("_Section")
+
+
+class _Chosen(msgspec.Struct):
+    provider: str = ""
+    model: str = ""
 
 
 def preferred_model(configuration: str) -> str | None:
@@ -12,11 +27,11 @@ def preferred_model(configuration: str) -> str | None:
 
     A model that carries its provider's prefix already keeps it once.
     """
-    section = _section(configuration, "llm")
-    provider, model = section.get("provider"), section.get("model")
-    if not isinstance(provider, str) or not isinstance(model, str) or not provider or not model:
+    llm = _section(configuration, "llm", _Chosen)
+    if llm is None or not llm.provider or not llm.model:
         return None
-    return model if model.casefold().startswith(f"{provider.casefold()}/") else f"{provider}/{model}"
+    has_prefix = llm.model.casefold().startswith(f"{llm.provider.casefold()}/")
+    return llm.model if has_prefix else f"{llm.provider}/{llm.model}"
 
 
 def names_server_of(model: str, configuration: str) -> bool:
@@ -26,16 +41,17 @@ def names_server_of(model: str, configuration: str) -> bool:
     the same name.
     """
     prefix, slash, _ = model.strip().partition("/")
-    return bool(slash) and prefix.casefold() in {
-        name.casefold() for name in _section(configuration, "providers")
-    }
+    named = _section(configuration, "providers", dict[str, msgspec.Raw]) if slash else None
+    return prefix.casefold() in map(str.casefold, named or ())
 
 
-def _section(configuration: str, name: str) -> dict[str, Any]:
+def _section(configuration: str, name: str, form: type[_Section]) -> _Section | None:
     try:
-        with open(configuration, "rb") as file:
-            document = msgspec.json.decode(file.read().removeprefix(b"\xef\xbb\xbf"))
-    except (OSError, msgspec.DecodeError, RecursionError):
-        return {}
-    section = document.get(name) if isinstance(document, dict) else None
-    return section if isinstance(section, dict) else {}
+        with open_regular(configuration) as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            return None
+        sections = msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(sections[name], type=form)
+    except (OSError, KeyError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return None

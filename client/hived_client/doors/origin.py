@@ -56,9 +56,14 @@ def requirement(*, newest: bool = False) -> str:
 
 def install_command(*, upgrade: bool = False) -> str:
     """Return the command that puts hived into this Python, again or for the first time."""
+    from importlib.util import find_spec
+
+    python = quoted(sys.executable or "python3")
     words = "install --upgrade" if upgrade else "install"
-    wanted = quoted(_without_password(requirement(newest=True)))
-    return f"{quoted(sys.executable or 'python3')} -m pip {words} {wanted}"
+    wanted = quoted(_without_secret(requirement(newest=True)))
+    if find_spec("pip") is None:  # uv makes its environments without
+        return f"uv pip {words} --python {python} {wanted}"
+    return f"{python} -m pip {words} {wanted}"
 
 
 def _checkout() -> str | None:
@@ -69,7 +74,10 @@ def _checkout() -> str | None:
     return root if os.path.exists(f"{root}/pyproject.toml") else None
 
 
-def _without_password(requirement: str) -> str:
+def _without_secret(requirement: str) -> str:
+    """Leave out who logs in, which may be a token by itself; only SSH does so with a name that is none."""
     before, scheme, rest = requirement.partition("://")
     place, slash, path = rest.partition("/")
-    return f"{before}{scheme}{place.rpartition('@')[2]}{slash}{path}" if scheme else requirement
+    login, _, host = place.rpartition("@")
+    user = login.partition(":")[0] if before.endswith("ssh") else ""
+    return f"{before}{scheme}{user}{'@' if user else ''}{host}{slash}{path}"

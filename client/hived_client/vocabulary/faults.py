@@ -7,6 +7,7 @@ program would take for an option, gives way to the row's next. A code is never r
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import msgspec
@@ -529,8 +530,9 @@ def wrong_start(why: str) -> Fault:
     return fault("params.invalid", method="start", why=why, usage="hived start --help")
 
 
+@functools.cache
 def system() -> str:
-    """Name this system as the catalogue does: ``linux``, ``darwin`` or ``wsl``."""
+    """Name this system as the catalogue does: ``linux``, ``darwin`` or ``wsl``. Looked at once."""
     if sys.platform == "darwin":
         return "darwin"
     import os
@@ -545,6 +547,15 @@ class _Fields(dict[str, Value]):
 
     def __missing__(self, key: str) -> str:
         return _Unknown("?")
+
+
+class _Words(dict[str, Value]):
+    """Words for a hint: where the configuration is, is looked up for the few that name it."""
+
+    def __missing__(self, key: str) -> str:
+        if key == "configuration":
+            return configuration_file()
+        raise KeyError(key)
 
 
 class _Unknown(str):
@@ -567,12 +578,13 @@ def _word(value: Value) -> Value:
 
 
 def _hint(row: Row, fields: dict[str, Value]) -> str:
-    words: dict[str, Value] = {
-        name: value if name in COMMANDS else _word(value)
-        for name, value in fields.items()
-        if name in COMMANDS or not (isinstance(value, str) and value.startswith("-"))
-    }
-    words.setdefault("configuration", configuration_file())
+    words = _Words(
+        {
+            name: value if name in COMMANDS else _word(value)
+            for name, value in fields.items()
+            if name in COMMANDS or not (isinstance(value, str) and value.startswith("-"))
+        }
+    )
     own = {"darwin": row.darwin, "wsl": row.wsl}.get(system(), ())
     for hint in (*own, *row.hints):
         try:

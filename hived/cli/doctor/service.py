@@ -145,7 +145,7 @@ def check_variables(
     theirs = {each.origin: each.url for each in from_environment(there)}
     names = [name for name, url in ours.items() if theirs.get(name) != url]
     names += [name for name in sorted(keys) if here.get(name) and there.get(name) != here[name]]
-    how = {name: "with another" if there.get(name) else "without it" for name in names}
+    how = {name: "with another" if _is_set(name, there) else "without it" for name in names}
     found = [
         warn("service.variables", f"{name} is set for you, and hived was started {how[name]}", mend)
         for name in names
@@ -153,9 +153,14 @@ def check_variables(
     found += [
         note("service.variables", f"{name} is not set for you, and hived was started with it", mend)
         for name in theirs
-        if not here.get(name)
+        if not _is_set(name, here)
     ]
     return found
+
+
+def _is_set(origin: str, environment: Mapping[str, str]) -> bool:
+    """Tell whether any variable is there of those that an address is from (``HOST and PORT``)."""
+    return any(environment.get(name) for name in origin.split(" and "))
 
 
 def start_of(facts: object) -> str:

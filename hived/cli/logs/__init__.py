@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     # Here, so that whoever only completes a word does not pay for it.
     from hived.cli.logs.sources import File, find_log, names, variables_of
     from hived.cli.masking import masking
+    from hived.cli.reader import end_with_reader
     from hived_client.doors.sync import Client
 
     known = Client().world()
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     if sys.stdout.isatty() and not options.json:
         where = source.path if isinstance(source, File) else f"the journal of {source.unit}"
         print(f"{shown(where)}:", file=sys.stderr)
+    if options.follow and isinstance(source, File):
+        end_with_reader()  # the journal is told by a program that has to be ended first
     show(source, options, masking({**variables_of(known), **os.environ}))
     return YES
 

@@ -227,6 +227,19 @@ def test_an_address_that_only_the_daemon_has_is_told() -> None:
     assert found.what == "OLLAMA_HOST is not set for you, and hived was started with it"
 
 
+def test_an_address_of_two_variables_is_told_by_both() -> None:
+    both = {"LLAMA_ARG_HOST": "10.0.0.2", "LLAMA_ARG_PORT": "9000"}
+    what = "LLAMA_ARG_HOST and LLAMA_ARG_PORT is"
+    assert check_variables(both, both, frozenset(), "mend") == []
+    for here, there, said in (
+        (both, {}, f"{what} set for you, and hived was started without it"),
+        (both, both | {"LLAMA_ARG_PORT": "1"}, f"{what} set for you, and hived was started with another"),
+        ({}, both, f"{what} not set for you, and hived was started with it"),
+    ):
+        (found,) = check_variables(here, there, frozenset(), "mend")
+        assert found.what == said
+
+
 def test_what_is_installed_is_told_in_full_only_where_it_matters() -> None:
     assert not only(check_service(WELL), "service.drift").brief
     assert only(check_service(WELL), "service.active").brief

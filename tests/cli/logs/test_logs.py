@@ -106,6 +106,19 @@ def test_a_reader_that_leaves_is_no_error(environment: dict[str, str], where: Pl
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+def test_a_reader_that_leaves_ends_it_although_nothing_is_written(
+    environment: dict[str, str], where: Places
+) -> None:
+    written(where, "ollama", "last\n")
+    with following(FOLLOW, environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "last\n"
+        process.stdout.close()
+        assert process.wait(60.0) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == ""
+
+
 def test_the_journal_is_followed_until_ctrl_c_and_its_program_ends_too(
     environment: dict[str, str], home: Path
 ) -> None:

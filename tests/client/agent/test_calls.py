@@ -16,6 +16,7 @@ from hived_client.doors.aio import AsyncClient
 from hived_client.doors.beat import STOPPED
 from hived_client.doors.paths import places
 from hived_client.errors import CallFailed
+from hived_client.vocabulary.world import Model
 from tests.client.agent.test_chat import STREAM, event
 from tests.client.publishing import publish
 from tests.client.worlds import endpoint, world
@@ -89,3 +90,15 @@ async def test_a_server_that_works_on_a_long_prompt_is_waited_for(environment: d
                 reply = await found.complete(HELLO)
     assert reply.text == "Hello!"
     assert server.looks > 1
+
+
+@pytest.mark.parametrize("provider", ["lm_studio", "openai_compatible"])
+async def test_no_context_is_unsure_that_nobody_asked_for(provider: str, environment: dict[str, str]) -> None:
+    model = Model(name="m", state="unloaded")
+    publish(places(environment), world(endpoint("lab", provider, model)))
+    hived = AsyncClient(environment=environment)
+    asked = await hived.resolve("lab/m", context=1536, direct=True)
+    assert [each.code for each in asked.warnings] == ["model.unloaded", "context.unsure"]
+    async with Calls("lab/m", hived=hived) as found:
+        await found.target(HELLO)
+    assert list(found.warnings) == ["model.unloaded"]

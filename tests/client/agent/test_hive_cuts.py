@@ -34,7 +34,14 @@ def test_conversations_with_other_tokens_do_not_make_each_other_look_cut(
     assert len(caplog.messages) == 1
 
 
-@pytest.mark.parametrize("messages", [[object()], "text", None, [{"content": object()}]])
+class Listed:
+    """A message of some library's, with members and without being a dict."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("messages", [[object()], "text", None, [{"content": object()}], [{}, {}, Listed()]])
 @pytest.mark.parametrize("counted", [None, "7", 7, -1])
 def test_what_cannot_be_measured_is_passed_over(messages: Any, counted: object) -> None:
     Cuts().heard(TARGET, request_of({"messages": messages}), counted)
