@@ -53,8 +53,8 @@ def after_end(*, keep: bool, code: int | None, broke: bool, count: int, healthy:
 
     ``keep``: whether it is to be kept running at all. ``code``: its exit status as Python has it (negative:
     the signal), ``None`` where nobody saw it. ``broke``: whether its log says that it broke, which tells what
-    the status 0 means. ``count``: starts again in a row before this one. ``healthy``: seconds for which it had
-    answered.
+    the status 0 means. ``count``: starts again in a row before this one. ``healthy``: seconds for which it
+    had answered.
     """
     if not keep or (code in _ASKED and not (broke and code == 0)):
         return Stays()

@@ -40,7 +40,7 @@ MIND = 0.2
 PATIENCE = 10.0
 """Seconds of silence after which a server that hived finds hanging is given up: it may only be busy."""
 QUEUED = 120.0
-"""The same for llama.cpp, where each call that waits for its turn holds one of the few threads that answer."""
+"""The same for llama.cpp, where a call that waits for its turn holds one of the few threads that answer."""
 GLANCE = 10.0
 """Seconds for an answer to a small question, which a server at work has at once."""
 EMPTY = 4096
