@@ -37,7 +37,8 @@ class Aside:
         """
 
         def run() -> T:
-            if not self._room.acquire(blocking=False):
+            # One that nobody waits for any more may be about to come back.
+            if not self._room.acquire(timeout=seconds):
                 raise TimeoutError("all threads for it hang")
             try:
                 return act()

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
 import msgspec
 import structlog
 
 from hived.daemon import surroundings
+from hived.daemon.aside import Aside
 from hived.daemon.clock import Clock
 from hived.daemon.store import Store
 from hived.decisions.hardware import SILENT, WATCHING, YOUNG, next_look, retry_after
@@ -36,6 +36,9 @@ T = TypeVar("T")
 FILE = "the file of kept facts"
 FILE_PATIENCE = 5.0
 """Seconds for reading or writing it: a home on another machine may not answer."""
+
+LONGEST = 60.0
+"""Seconds that anything here may take: each question has a deadline of its own, which is shorter."""
 
 UNMEASURED = 300.0
 """Seconds for which a memory that could not be measured is not measured again, unless somebody wants that."""
@@ -58,7 +61,7 @@ class Machine(Protocol):
     def give_up(self) -> None: ...
 
 
-class Aside(Protocol):
+class Elsewhere(Protocol):
     """Does something that blocks, elsewhere."""
 
     async def run(self, act: Callable[[], T]) -> T: ...
@@ -68,10 +71,11 @@ class OneThread:
     """A thread that is left behind where nobody waits for it any more; the next one waits for its end."""
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(1)
+        self._thread = Aside()
 
     async def run(self, act: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(act, abandon_on_cancel=True, limiter=self._limiter)
+        """Raises TimeoutError where that does not come within ``LONGEST``."""
+        return await self._thread.within(LONGEST, act)
 
 
 class HardwareWatch:
@@ -85,8 +89,8 @@ class HardwareWatch:
         *,
         path: str,
         machine: Machine | None = None,
-        aside: Aside | None = None,
-        disk: Aside | None = None,
+        aside: Elsewhere | None = None,
+        disk: Elsewhere | None = None,
     ) -> None:
         """``path``: where the facts of this boot are kept; ``disk`` reads and writes there."""
         self._store = store

@@ -59,7 +59,10 @@ def is_terminal_gone() -> bool:
     try:
         hung_up = select.poll()
         hung_up.register(STDERR, 0)  # an end, which is told unasked
-        return stat.S_ISCHR(os.fstat(STDERR).st_mode) and bool(hung_up.poll(0))
+        # macOS says of some devices only that they cannot be polled.
+        return stat.S_ISCHR(os.fstat(STDERR).st_mode) and any(
+            told & (select.POLLHUP | select.POLLERR) for _, told in hung_up.poll(0)
+        )
     except OSError:
         return False
 

@@ -372,6 +372,8 @@ class Monitor:
                     self.poke()  # on its way out it may still have accepted, and broken off
             elif not await self._knock(*host_and_port(endpoint.url)):
                 self.poke()  # nothing was found because it has gone
+        except TimeoutError:
+            self._sought = None  # at the next look it is sought again
         finally:
             self._watched = self._watching = False
 

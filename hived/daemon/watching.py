@@ -33,7 +33,8 @@ class ProcessWatch(Protocol):
     ) -> None:
         """Call ``found`` once the process is seen, ``told`` when it stops or goes on, and return at its end.
 
-        Returns at once where there is no such process to be seen.
+        Returns at once where there is no such process to be seen. Raises TimeoutError where it could not be
+        sought in time.
         """
         ...
 
@@ -76,14 +77,11 @@ class SystemProcesses:
     async def watch(
         self, host: str, port: int, *, found: Callable[[], None], told: Callable[[], None]
     ) -> None:
-        try:
+        pid = await self.listener(host, port)
+        if pid is not None and identify(pid) is None:
+            # It was found a moment ago, for another question, and has gone: another may have its port.
+            self._found.pop((host, port), None)
             pid = await self.listener(host, port)
-            if pid is not None and identify(pid) is None:
-                # It was found a moment ago, for another question, and has gone: another may have its port.
-                self._found.pop((host, port), None)
-                pid = await self.listener(host, port)
-        except TimeoutError:
-            return
         self._found.pop((host, port), None)  # when this one has gone, another is to be sought
         identity = identify(pid) if pid is not None else None
         if pid is None or identity is None:

@@ -3,8 +3,8 @@
 It is started again, later each time, and not for ever: one that cannot live would only fill its log and
 warm the room. What ended because somebody wanted it to stays ended: after ``hived stop``, and where the
 server went in good order (exit status 0) or on a signal that asks for that (SIGTERM, SIGINT, SIGHUP), which
-is how a person or a logout ends it. One that broke may tidy up and leave in that same good order; its log
-tells the two apart. SIGKILL asks for nothing: it is also how the kernel ends what takes too much memory. Of a
+is how a person or a logout ends it. One that broke may tidy up and leave with status 0 too; its log tells the
+two apart. SIGKILL asks for nothing: it is also how the kernel ends what takes too much memory. Of a
 server that ended while nobody could see how, an accident is assumed.
 """
 
@@ -52,10 +52,11 @@ def after_end(*, keep: bool, code: int | None, broke: bool, count: int, healthy:
     """Say what becomes of a server that ended.
 
     ``keep``: whether it is to be kept running at all. ``code``: its exit status as Python has it (negative:
-    the signal), ``None`` where nobody saw it. ``broke``: whether its log says that it broke.
-    ``count``: starts again in a row before this one. ``healthy``: seconds for which it had answered.
+    the signal), ``None`` where nobody saw it. ``broke``: whether its log says that it broke, which tells what
+    the status 0 means. ``count``: starts again in a row before this one. ``healthy``: seconds for which it
+    had answered.
     """
-    if not keep or (code in _ASKED and not broke):
+    if not keep or (code in _ASKED and not (broke and code == 0)):
         return Stays()
     count = 0 if healthy >= STEADY else count
     if count >= MOST:

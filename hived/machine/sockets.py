@@ -40,11 +40,17 @@ def rows_at(port: int, root: str = "/") -> list[Listening] | None:
 
 
 def listeners_at(port: int) -> Iterator[tuple[Address, int | None]]:
-    """Yield each address where somebody listens, with each process that does; ``None``: not ours to see."""
+    """Yield each address where somebody listens, with each process that does; ``None``: not ours to see.
+
+    Whose socket is another user's is not sought: only root may see the descriptors of others.
+    """
     found: dict[int, list[Address]] = {}
+    ours: set[int] = set()
     for row in rows_at(port) or ():
         found.setdefault(row.inode, []).append(row.address)
-    owners = _owners(found.keys()) if found else {}
+        if row.uid == os.geteuid() or os.geteuid() == 0:
+            ours.add(row.inode)
+    owners = _owners(ours) if ours else {}
     for inode, addresses in found.items():
         for address in addresses:
             for pid in owners.get(inode, [None]):

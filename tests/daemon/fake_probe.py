@@ -39,6 +39,8 @@ class FakeServer:
     listening: bool = True
     visible: bool = False
     """Whether its process can be seen."""
+    slow_searches: int = 0
+    """Searches for its process that do not come to an end in time."""
     pushes: bool = False
     push_lasts: float | None = None
     """Seconds until an event stream ends by itself."""
@@ -81,6 +83,9 @@ class FakeServer:
         self, host: str, port: int, *, found: Callable[[], None], told: Callable[[], None]
     ) -> None:
         self.sought.append(anyio.current_time())
+        if self.slow_searches:
+            self.slow_searches -= 1
+            raise TimeoutError
         if self.visible:
             self.told = told
             found()

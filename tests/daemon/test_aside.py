@@ -44,6 +44,20 @@ async def test_those_that_hang_are_few_and_make_room_when_they_come_back() -> No
                 await anyio.sleep(0.01)
 
 
+async def test_after_one_that_nobody_waits_for_any_more_the_next_has_its_turn() -> None:
+    aside, goes_on = Aside(), threading.Event()
+    with anyio.move_on_after(0.05):
+        await aside.within(60.0, lambda: goes_on.wait(60.0))
+    async with anyio.create_task_group() as tasks:
+
+        async def go_on() -> None:
+            await anyio.sleep(0.05)
+            goes_on.set()
+
+        tasks.start_soon(go_on)
+        assert await aside.within(60.0, lambda: "done") == "done"
+
+
 async def test_who_is_cancelled_leaves_it_behind() -> None:
     aside, goes_on = Aside(), threading.Event()
     try:

@@ -283,6 +283,13 @@ async def test_a_process_that_is_stopped_and_goes_on_is_looked_at_each_time() ->
             assert bench.endpoint.state == state
 
 
+async def test_a_process_that_could_not_be_sought_in_time_is_sought_again() -> None:
+    async with watching(FakeServer(visible=True, slow_searches=2)) as bench:
+        await bench.until(60.0)
+        assert bench.monitor.statistics()["watched"] is True
+        assert len(bench.server.sought) == 3
+
+
 async def test_the_process_is_sought_once_each_time_the_server_comes_up() -> None:
     async with watching(FakeServer()) as bench:
         await bench.until(100.0)

@@ -49,3 +49,7 @@ def test_what_was_asked_to_end_stays_ended(code: int | None, is_accident: bool) 
 def test_what_broke_is_started_again_in_however_good_order_it_went() -> None:
     assert after_end(keep=True, code=0, broke=True, count=0, healthy=5.0) == Again(1.0, 1)
     assert after_end(keep=False, code=0, broke=True, count=0, healthy=5.0) == Stays()
+
+
+def test_what_a_signal_asked_to_end_stays_ended_whatever_its_log_says() -> None:
+    assert after_end(keep=True, code=-signal.SIGTERM, broke=True, count=0, healthy=5.0) == Stays()

@@ -82,3 +82,13 @@ def test_a_socket_that_several_processes_share_is_found_with_each_of_them() -> N
             assert {pid for _, pid in listeners_at(port)} == {os.getpid(), child.pid}
             child.kill()
     assert list(listeners_at(port)) == []
+
+
+def test_whose_socket_is_another_users_is_not_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        mine = ipaddress.ip_address("127.0.0.1")
+        assert list(listeners_at(port)) == [(mine, os.getpid())]
+        monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+        monkeypatch.setattr("hived.machine.sockets._owners", lambda inodes: pytest.fail("it was sought"))
+        assert list(listeners_at(port)) == [(mine, None)]

@@ -13,7 +13,7 @@ from typing import Literal, Self
 import msgspec
 
 from hived_client.agent.call_faults import cut_short, truncated
-from hived_client.agent.chat import PATIENCE, Chat
+from hived_client.agent.chat import PATIENCE, QUEUED, Chat
 from hived_client.agent.context import Meter
 from hived_client.agent.settings import names_server_of
 from hived_client.agent.words import Piece, Reply, Request
@@ -21,7 +21,7 @@ from hived_client.doors.aio import AsyncClient
 from hived_client.errors import CallFailed, NotReady, Unavailable
 from hived_client.resolution import Question, Target
 from hived_client.vocabulary.faults import Fault, fault
-from hived_client.vocabulary.kinds import OPENAI_COMPATIBLE, is_local_model, kind_named
+from hived_client.vocabulary.kinds import LLAMACPP, OPENAI_COMPATIBLE, is_local_model, kind_named
 
 LOADING = 600.0
 """Seconds for which a model that is loading, or a server that is starting, is waited for."""
@@ -256,10 +256,12 @@ class Calls:
 
         Not at a server of which nobody knows whether it answers anything else while it works.
         """
-        if kind_named(target.provider) in (None, OPENAI_COMPATIBLE):
+        kind = kind_named(target.provider)
+        if kind in (None, OPENAI_COMPATIBLE):
             return None
-        if silent < PATIENCE:
-            self._glance_at = PATIENCE
+        patience = QUEUED if kind == LLAMACPP else PATIENCE
+        if silent < patience:
+            self._glance_at = patience
         if silent < self._glance_at:
             return None
         self._glance_at = silent + PATIENCE

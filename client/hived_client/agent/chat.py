@@ -39,6 +39,8 @@ MIND = 0.2
 """Seconds between two looks at what hived knows of the server while it works."""
 PATIENCE = 10.0
 """Seconds of silence after which a server that hived finds hanging is given up: it may only be busy."""
+QUEUED = 120.0
+"""The same for llama.cpp, where a call that waits for its turn holds one of the few threads that answer."""
 GLANCE = 10.0
 """Seconds for an answer to a small question, which a server at work has at once."""
 EMPTY = 4096
@@ -110,7 +112,8 @@ class Chat:
     async def glance(self, target: Target) -> Fault | None:
         """Say what is wrong with a server that does not answer even a small question; ``None``: it does.
 
-        One that works on a long prompt answers, whatever it says. One that is stopped, or hangs, takes the
+        One that works on a long prompt answers, whatever it says, as long as a thread is left that can. One
+        that is stopped, or hangs, takes the
         connection, since the system does, and no more.
         """
         import anyio

@@ -49,7 +49,7 @@ class Dialect(Protocol):
     """What follows ``api_base``."""
 
     glance: str
-    """The same of a small question, which every server answers at once, also while it works."""
+    """The same of a small question, which a server with a thread left answers at once, even at work."""
 
     def body(self, model: str, request: Request, extra: Mapping[str, int]) -> dict[str, Any]:
         """Return the JSON to send; the answer will be a stream."""

@@ -63,9 +63,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def pausing(environment: dict[str, str], *, is_held: bool) -> Iterator[tuple[Pausing, Calls]]:
+def pausing(
+    environment: dict[str, str], *, is_held: bool, provider: str = "vllm"
+) -> Iterator[tuple[Pausing, Calls]]:
     with Pausing(is_held=is_held) as server:
-        last_known = world(endpoint("lab", "vllm", "m", url=server.url))
+        last_known = world(endpoint("lab", provider, "m", url=server.url))
         publish(places(environment), last_known, flags=STOPPED)
         try:
             yield server, Calls("lab/m", hived=AsyncClient(environment=environment))
@@ -81,6 +83,21 @@ async def test_a_server_that_is_stopped_is_given_up_in_seconds(environment: dict
     assert failed.value.code == "server.silent"
     assert failed.value.hint == "hived doctor"
     assert server.url in failed.value.message
+
+
+async def test_a_llamacpp_whose_threads_all_wait_in_its_queue_is_waited_for(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pausing(environment, is_held=True, provider="llamacpp") as (server, found):
+        async with found:
+            with anyio.move_on_after(1.0) as waited:
+                await found.complete(HELLO)
+            assert waited.cancelled_caught
+            assert server.looks == 0
+            monkeypatch.setattr(calls, "QUEUED", 0.05)
+            with anyio.fail_after(10.0), pytest.raises(CallFailed) as failed:
+                await found.complete(HELLO)
+    assert failed.value.code == "server.silent"
 
 
 async def test_a_server_that_works_on_a_long_prompt_is_waited_for(environment: dict[str, str]) -> None:
