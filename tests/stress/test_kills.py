@@ -92,6 +92,7 @@ KEPT = {
     "daemon.log",
     "run/v1/beat",
     "run/v1/lock",
+    "state/hived/claim",
     "run/v1/snapshot",
     "state/hived/hardware",
     "state/hived/last-known",
