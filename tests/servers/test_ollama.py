@@ -223,9 +223,16 @@ def test_openais_client_lists_chats_and_calls(gpt: openai.OpenAI, server: Ollama
         gpt.chat.completions.create(model="nope", messages=messages)
 
 
+def listed(server: Ollama, name: str) -> dict[str, Any]:
+    """Return a model as the list has it, in which the newest by whole seconds comes first."""
+    models = json.loads(ask(server, "GET", "/api/tags")[2])["models"]
+    (found,) = (each for each in models if each["name"] == name)
+    return dict(found)
+
+
 def test_a_cloud_model_names_its_host_and_is_never_loaded(client: ollama.Client, server: Ollama) -> None:
     server.add("big:cloud", remote=("https://ollama.com:443", "big"), size=400)
-    entry = json.loads(ask(server, "GET", "/api/tags")[2])["models"][-1]
+    entry = listed(server, "big:cloud")
     assert (entry["remote_host"], entry["remote_model"]) == ("https://ollama.com:443", "big")
     client.chat("big:cloud", HELLO)
     assert server.loads == []
@@ -234,7 +241,7 @@ def test_a_cloud_model_names_its_host_and_is_never_loaded(client: ollama.Client,
 
 def test_a_list_from_before_0_30_lacks_what_came_then(server: Ollama) -> None:
     server.add("old", old=True)
-    entry = json.loads(ask(server, "GET", "/api/tags")[2])["models"][-1]
+    entry = listed(server, "old:latest")
     assert "capabilities" not in entry
     assert "context_length" not in entry["details"]
 
