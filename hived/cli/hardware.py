@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 
 import msgspec
 
 from hived.cli.document import hardware_document
-from hived.cli.hardware_lines import hardware_lines
+from hived.cli.hardware_lines import folded, hardware_lines
 from hived.cli.progress import ProgressLine
 from hived.cli.rendering import as_json
 from hived.cli.running import NOT_RUNNING, YES, exit_code
@@ -31,7 +32,11 @@ def run(options: argparse.Namespace) -> int:
     with ProgressLine() as tell:
         tell(Progress(stage="looking", message="looking at this machine, and measuring its memory"))
         hardware = _known(again=options.again)
-    print(as_json(hardware_document(hardware)) if options.json else "\n".join(hardware_lines(hardware)))
+    if options.json:
+        print(as_json(hardware_document(hardware)))
+    else:
+        width = os.get_terminal_size().columns if sys.stdout.isatty() else 0
+        print("\n".join(folded(hardware_lines(hardware), width)))
     return YES
 
 

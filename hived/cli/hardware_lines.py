@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from hived.cli.rendering import duration
@@ -38,6 +39,27 @@ def hardware_lines(hardware: Hardware) -> list[str]:
     rows += _rows("not told", silent)
     for problem in hardware.problems:
         rows += ["", shown(problem.message), *([f"  → {shown(problem.hint)}"] if problem.hint else [])]
+    return rows
+
+
+def folded(lines: Sequence[str], width: int) -> list[str]:
+    """Break what ``hardware_lines`` returned between words at a width, facts below facts; 0: no limit.
+
+    A command is left whole: it is there to be copied.
+    """
+    if width <= 2 * COLUMN:
+        return list(lines)
+    rows: list[str] = []
+    paragraph = 0
+    for line in lines:
+        paragraph += not line
+        below = " " * (COLUMN + 1) if paragraph == 1 else ""
+        if len(line) <= width or line.startswith("  →"):
+            rows.append(line)
+        else:
+            rows += textwrap.wrap(
+                line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False
+            )
     return rows
 
 

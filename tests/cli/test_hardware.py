@@ -9,7 +9,7 @@ import pytest
 
 from hived.cli.doctor.hardware import check_hardware
 from hived.cli.document import hardware_document
-from hived.cli.hardware_lines import hardware_lines
+from hived.cli.hardware_lines import folded, hardware_lines
 from hived.cli.rendering import as_json
 from hived.cli.screen import hardware_line
 from hived.decisions.transitions import equip
@@ -69,6 +69,16 @@ def test_what_servers_hold_stands_beside_the_card_and_not_in_its_sum() -> None:
         "ollama/big: 1 GiB on graphics and 3 GiB of the machine’s memory, as its server says",
         "ollama/slow: 2 GiB of the machine’s memory, on the processor alone, as its server says",
     ]
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_on_a_narrow_terminal_no_word_is_broken_and_no_command(machine: Machine) -> None:
+    lines = hardware_lines(understand(machine.captured, TABLE))
+    narrow = folded(lines, 60)
+    assert " ".join(narrow).split() == " ".join(lines).split()
+    assert all(len(line) <= 60 or line.startswith("  →") or " " not in line.strip() for line in narrow)
+    assert [line for line in lines if line.startswith("  →")] == [each for each in narrow if "→" in each]
+    assert folded(lines, 0) == lines
 
 
 @pytest.mark.slow
