@@ -19,7 +19,6 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 import structlog
 
 from hived.daemon.claim import StateTaken, claim_state

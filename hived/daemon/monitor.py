@@ -12,7 +12,6 @@ from typing import Protocol
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 import msgspec
 import structlog
 
